@@ -1,0 +1,4 @@
+//! tollgate: an API gateway for payment systems.
+
+pub mod base;
+pub mod http;
