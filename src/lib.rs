@@ -2,3 +2,4 @@
 
 pub mod base;
 pub mod http;
+pub mod shared;

@@ -207,8 +207,10 @@ mod tests {
 
     use super::*;
 
+    type Parts = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
     /// Decodes `pieces` as they would arrive in one buffer; returns payload, leftover and trailers.
-    fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, Option<Vec<u8>>), ChunkError> {
+    fn decode(pieces: &[&[u8]]) -> Result<Parts, ChunkError> {
         let mut decoder = Decoder::new();
         let (mut buffer, mut payload, mut trailers) = (Vec::new(), Vec::new(), None);
         for piece in pieces {

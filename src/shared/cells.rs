@@ -1,0 +1,205 @@
+//! Window cells: one key's use of one window of its quota, exact over all shards.
+//!
+//! A quota of L per window W is split over m cells that together hold L units. A cell is one word, the
+//! time of its last use and how many units it has handed out since it was last reopened; it reopens only
+//! W after its *last* use. Every unit of one batch was therefore handed out no later than that last use,
+//! and no unit of the next batch earlier than W behind it, so no window of length W ever holds more than
+//! the cell's share, and no window holds more than L in sum. The proof needs nothing but that each word
+//! changes atomically: no ordering between shards, no fairness, no lease.
+//!
+//! Times are microseconds on the monotonic clock, given by the caller.
+
+use super::sync::{AtomicU64, Ordering};
+
+/// Cells of a window with room to spare. More cells lose less at the edge (at most 1/m of L when a client
+/// paces itself exactly at its limit), fewer are quicker to walk.
+const CELLS_TARGET: u32 = 64;
+/// Units one cell can count.
+const UNITS_MAX: u32 = USED_MASK as u32;
+/// Bits of a word that count units; the others hold the time of last use, enough for 8.9 years of uptime.
+const USED_BITS: u32 = 16;
+const USED_MASK: u64 = (1 << USED_BITS) - 1;
+
+/// Words in front of the cells: `closed_until` and `hint`.
+const HEADER_WORDS: usize = 2;
+
+/// The most units a window can hold: beyond it a key's cells would no longer fit a page or two.
+pub const LIMIT_MAX: u32 = 1024 * UNITS_MAX;
+
+/// One window of a quota: at most `limit` units in any `length_us` microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    limit: u32,
+    length_us: u64,
+    cells: u32,
+}
+
+impl Window {
+    /// A window of `limit` units, 1 to [`LIMIT_MAX`], per `length_us` microseconds.
+    pub fn new(limit: u32, length_us: u64) -> Option<Self> {
+        if limit == 0 || limit > LIMIT_MAX || length_us == 0 {
+            return None;
+        }
+        let cells = limit.min(CELLS_TARGET).max(limit.div_ceil(UNITS_MAX));
+        Some(Self { limit, length_us, cells })
+    }
+
+    /// Units per window.
+    pub fn limit(self) -> u32 {
+        self.limit
+    }
+
+    /// Length in microseconds.
+    pub fn length_us(self) -> u64 {
+        self.length_us
+    }
+
+    /// Words of memory one key needs for this window.
+    pub fn words(self) -> usize {
+        HEADER_WORDS + self.cells as usize
+    }
+
+    /// Units of the cell at `index`: the shares differ by at most one and add up to the limit.
+    fn share(self, index: u32) -> u32 {
+        self.limit / self.cells + u32::from(index < self.limit % self.cells)
+    }
+}
+
+/// One key's cells for one window. All-zero words are a key that was never used.
+#[derive(Clone, Copy)]
+pub struct Cells<'a> {
+    window: Window,
+    words: &'a [AtomicU64],
+}
+
+/// A unit that was handed out, with what is needed to take it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    cell: u32,
+    before: u64,
+    after: u64,
+}
+
+/// What is left of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Units that can be claimed now.
+    pub remaining: u32,
+    /// When one more unit opens; now or earlier if `remaining` is not zero.
+    pub opens_us: u64,
+    /// When all units are open again, if nothing is claimed until then.
+    pub full_us: u64,
+}
+
+impl<'a> Cells<'a> {
+    /// The cells of `window` in `words`, of which there must be [`Window::words`].
+    pub fn new(window: Window, words: &'a [AtomicU64]) -> Self {
+        debug_assert_eq!(words.len(), window.words());
+        Self { window, words }
+    }
+
+    /// If the window is known to be used up: when it opens. One load, no write, so a flood of refused
+    /// requests leaves the line shared in every core's cache.
+    pub fn closed_until(self, now_us: u64) -> Option<u64> {
+        let closed_until = self.words[0].load(Ordering::Relaxed);
+        (now_us < closed_until).then_some(closed_until)
+    }
+
+    /// Takes one unit.
+    ///
+    /// # Errors
+    /// When all are used: the time at which the next one opens.
+    pub fn claim(self, now_us: u64) -> Result<Claim, u64> {
+        let start = self.hint();
+        let mut opens_us = u64::MAX;
+        for step in 0..self.window.cells {
+            let cell = (start + step) % self.window.cells;
+            match self.claim_in(cell, now_us) {
+                Ok(claim) => {
+                    if step != 0 {
+                        self.words[1].store(u64::from(cell), Ordering::Relaxed);
+                    }
+                    return Ok(claim);
+                }
+                Err(cell_opens_us) => opens_us = opens_us.min(cell_opens_us),
+            }
+        }
+        // No cell can change before the first of them reopens, so until then refusing needs no walk. A unit
+        // taken back meanwhile is the exception; `undo` clears the mark.
+        self.words[0].fetch_max(opens_us, Ordering::Relaxed);
+        Err(opens_us)
+    }
+
+    fn claim_in(self, cell: u32, now_us: u64) -> Result<Claim, u64> {
+        let word = &self.words[HEADER_WORDS + cell as usize];
+        let mut before = word.load(Ordering::Relaxed);
+        loop {
+            let (last_us, used) = unpack(before);
+            let after = if now_us.saturating_sub(last_us) >= self.window.length_us {
+                pack(now_us, 1)
+            } else if used < self.window.share(cell) {
+                pack(last_us.max(now_us), used + 1)
+            } else {
+                return Err(last_us + self.window.length_us);
+            };
+            match word.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(Claim { cell, before, after }),
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Takes a claim back, as if it had never been made; if others have claimed from the same cell since,
+    /// the unit comes back but the cell reopens a little later than it might.
+    pub fn undo(self, claim: Claim) {
+        let word = &self.words[HEADER_WORDS + claim.cell as usize];
+        let mut expected = claim.after;
+        let mut restored = claim.before;
+        while let Err(now) = word.compare_exchange(expected, restored, Ordering::Relaxed, Ordering::Relaxed) {
+            let (last_us, used) = unpack(now);
+            let (claimed_us, _) = unpack(claim.after);
+            if used == 0 || last_us >= claimed_us + self.window.length_us {
+                // The cell has reopened since: our unit expired by itself.
+                return;
+            }
+            expected = now;
+            restored = pack(last_us, used - 1);
+        }
+        self.words[0].store(0, Ordering::Relaxed);
+    }
+
+    /// What is left, by a walk over all cells.
+    pub fn standing(self, now_us: u64) -> Standing {
+        let mut standing = Standing { remaining: 0, opens_us: u64::MAX, full_us: now_us };
+        for cell in 0..self.window.cells {
+            let (last_us, used) = unpack(self.words[HEADER_WORDS + cell as usize].load(Ordering::Relaxed));
+            let reopens_us = last_us + self.window.length_us;
+            let open = if used == 0 || reopens_us <= now_us {
+                self.window.share(cell)
+            } else {
+                standing.full_us = standing.full_us.max(reopens_us);
+                self.window.share(cell).saturating_sub(used)
+            };
+            standing.remaining += open;
+            standing.opens_us = standing.opens_us.min(if open > 0 { now_us } else { reopens_us });
+        }
+        standing
+    }
+
+    /// When this key will be as if never used, all its units open.
+    pub fn fresh_us(self, now_us: u64) -> u64 {
+        self.standing(now_us).full_us
+    }
+
+    fn hint(self) -> u32 {
+        u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(0) % self.window.cells
+    }
+}
+
+fn pack(last_us: u64, used: u32) -> u64 {
+    last_us << USED_BITS | u64::from(used)
+}
+
+fn unpack(word: u64) -> (u64, u32) {
+    (word >> USED_BITS, (word & USED_MASK) as u32)
+}

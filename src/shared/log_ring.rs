@@ -1,0 +1,103 @@
+//! The way of access records from a shard to the log writer: a bounded ring of bytes.
+//!
+//! A shard never waits for it. When the writer falls behind and the ring is full, the record is dropped
+//! and counted, and the count is handed to the writer, which says so in the log itself.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// The shard's end.
+#[derive(Debug)]
+pub struct LogSender {
+    ring: Producer<u8>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The writer's end.
+#[derive(Debug)]
+pub struct LogReceiver {
+    ring: Consumer<u8>,
+    dropped: Arc<AtomicU64>,
+    dropped_reported: u64,
+    record: Vec<u8>,
+}
+
+/// A ring of `bytes` bytes.
+pub fn log_ring(bytes: usize) -> (LogSender, LogReceiver) {
+    let (producer, consumer) = RingBuffer::new(bytes);
+    let dropped = Arc::new(AtomicU64::new(0));
+    (
+        LogSender { ring: producer, dropped: Arc::clone(&dropped) },
+        LogReceiver { ring: consumer, dropped, dropped_reported: 0, record: Vec::new() },
+    )
+}
+
+impl LogSender {
+    /// Hands over one packed record, or counts it as dropped.
+    pub fn send(&mut self, record: &[u8]) {
+        let length = (record.len() as u32).to_le_bytes();
+        let total = length.len() + record.len();
+        // One chunk for both, so that the writer never sees a length without its record.
+        match self.ring.write_chunk(total) {
+            Ok(mut chunk) => {
+                let (first, second) = chunk.as_mut_slices();
+                copy_split(&length, record, first, second);
+                chunk.commit_all();
+            }
+            // Single writer: a load and a store will do.
+            Err(_) => self.dropped.store(self.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Writes `head` and then `tail` over the two halves of a wrapped chunk.
+fn copy_split(head: &[u8], tail: &[u8], first: &mut [u8], second: &mut [u8]) {
+    let mut targets = [first, second].into_iter();
+    let mut target = targets.next().unwrap_or_default();
+    for mut source in [head, tail] {
+        while !source.is_empty() {
+            if target.is_empty() {
+                target = targets.next().unwrap_or_default();
+            }
+            let count = source.len().min(target.len());
+            let (front, back) = std::mem::take(&mut target).split_at_mut(count);
+            front.copy_from_slice(&source[..count]);
+            target = back;
+            source = &source[count..];
+        }
+    }
+}
+
+impl LogReceiver {
+    /// The next record, until the ring is empty.
+    pub fn receive(&mut self) -> Option<&[u8]> {
+        let mut length = [0; 4];
+        self.ring.pop_entire_slice(&mut length).ok()?;
+        self.record.resize(u32::from_le_bytes(length) as usize, 0);
+        // The sender commits length and record together.
+        self.ring.pop_entire_slice(&mut self.record).ok()?;
+        Some(&self.record)
+    }
+
+    /// Records dropped since this was last asked.
+    pub fn newly_dropped(&mut self) -> u64 {
+        let dropped = self.dropped();
+        let new = dropped - self.dropped_reported;
+        self.dropped_reported = dropped;
+        new
+    }
+
+    /// Records dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A handle on the count of dropped records, for metrics.
+    pub fn dropped_handle(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+}

@@ -1,0 +1,28 @@
+//! The crossings: the only state that more than one thread touches.
+//!
+//! Owns every atomic of the program. No locks, no waiting, no I/O, no policy: it knows cells and counters,
+//! not routes. The lock-free parts have loom models in `tests/loom/`, which compile the very same files
+//! against loom's atomics.
+//!
+//! | crossing | written by | read by | bound | ordering |
+//! |---|---|---|---|---|
+//! | [`cells`] | every shard | every shard | cells of one key | relaxed: each cell is its own proof |
+//! | [`key_table`] | every shard | every shard, metrics | `limit_keys` per limit | `SeqCst` fences around eviction |
+//! | [`load`] | every shard | every shard, metrics | one word per endpoint | relaxed: a count, not a message |
+//! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
+//! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
+//! | [`log_ring`] | its own shard | log writer | `log.ring` bytes per shard | rtrb's release/acquire |
+//! | [`published`] | control | shards | two live generations | arc-swap |
+
+pub mod cells;
+pub mod counter;
+pub mod key_table;
+pub mod lifecycle;
+pub mod load;
+pub mod log_ring;
+pub mod published;
+pub mod record;
+mod sync;
+
+#[cfg(test)]
+mod tests;

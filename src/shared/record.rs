@@ -1,0 +1,162 @@
+//! The access record: one finished exchange, packed for the way from its shard to the log writer.
+//!
+//! Filled on the request path, so it is bytes and numbers only; names of routes and endpoints travel as
+//! indices, and text is made of it on the other side. Packing and unpacking are inverse to each other.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Longest text that travels in a record; longer ones are cut.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// How far a request got, seen from its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Delivery {
+    /// No endpoint can have seen any of it. A promise.
+    NotSent = 0,
+    /// Some of it was handed to the network; the endpoint may have acted on it.
+    MaybeSent = 1,
+    /// The endpoint answered.
+    Answered = 2,
+}
+
+/// One exchange. Indices refer to the snapshot of `generation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When the request began, microseconds since the Unix epoch.
+    pub unix_us: u64,
+    /// Which snapshot decided it.
+    pub generation: u64,
+    /// The client's address, after trusted proxies.
+    pub client_ip: IpAddr,
+    /// W3C trace id.
+    pub trace_id: u128,
+    /// Index of the route, if one matched.
+    pub route: Option<u16>,
+    /// Index of the cluster and of the endpoint in it, if one was chosen.
+    pub endpoint: Option<(u16, u16)>,
+    /// Status sent; 0 when the client was gone first.
+    pub status: u16,
+    /// Index of the refusal code, if the gateway answered itself.
+    pub code: Option<u8>,
+    /// Attempts made.
+    pub attempts: u8,
+    /// How far the request got.
+    pub delivery: Delivery,
+    /// Bytes read from the client for this request.
+    pub bytes_in: u64,
+    /// Bytes sent to the client for this answer.
+    pub bytes_out: u64,
+    /// From the first byte of the request to the last of the answer.
+    pub duration_us: u64,
+    /// From the first byte sent to the endpoint to the last one read from it.
+    pub upstream_us: u64,
+    /// `X-Request-Id`.
+    pub request_id: &'a [u8],
+    /// Who called; empty when nobody was authenticated.
+    pub consumer: &'a [u8],
+    /// The method.
+    pub method: &'a [u8],
+    /// The path as it was sent, without the query.
+    pub path: &'a [u8],
+    /// Why, in more detail than the code; empty when there is nothing to add.
+    pub reason: &'a [u8],
+    /// `Referer`, kept only when the log format shows it.
+    pub referer: &'a [u8],
+    /// `User-Agent`, kept only when the log format shows it.
+    pub user_agent: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Replaces what `packed` holds by this record.
+    pub fn pack(&self, packed: &mut Vec<u8>) {
+        packed.clear();
+        packed.extend_from_slice(&self.unix_us.to_le_bytes());
+        packed.extend_from_slice(&self.generation.to_le_bytes());
+        let (is_v4, octets) = match self.client_ip {
+            IpAddr::V4(ip) => (1, ip.to_ipv6_mapped().octets()),
+            IpAddr::V6(ip) => (0, ip.octets()),
+        };
+        packed.extend_from_slice(&octets);
+        packed.extend_from_slice(&self.trace_id.to_le_bytes());
+        packed.extend_from_slice(&self.route.unwrap_or(u16::MAX).to_le_bytes());
+        let (cluster, endpoint) = self.endpoint.unwrap_or((u16::MAX, u16::MAX));
+        packed.extend_from_slice(&cluster.to_le_bytes());
+        packed.extend_from_slice(&endpoint.to_le_bytes());
+        packed.extend_from_slice(&self.status.to_le_bytes());
+        packed.extend_from_slice(&[is_v4, self.code.unwrap_or(u8::MAX), self.attempts, self.delivery as u8]);
+        for number in [self.bytes_in, self.bytes_out, self.duration_us, self.upstream_us] {
+            packed.extend_from_slice(&number.to_le_bytes());
+        }
+        for text in [
+            self.request_id,
+            self.consumer,
+            self.method,
+            self.path,
+            self.reason,
+            self.referer,
+            self.user_agent,
+        ] {
+            let text = &text[..text.len().min(TEXT_BYTES_MAX)];
+            packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            packed.extend_from_slice(text);
+        }
+    }
+
+    /// The record that was packed into `packed`; `None` if that is not one.
+    pub fn unpack(packed: &'a [u8]) -> Option<Self> {
+        let mut rest = packed;
+        let rest = &mut rest;
+        let unix_us = u64::from_le_bytes(take(rest)?);
+        let generation = u64::from_le_bytes(take(rest)?);
+        let octets: [u8; 16] = take(rest)?;
+        let trace_id = u128::from_le_bytes(take(rest)?);
+        let route = u16::from_le_bytes(take(rest)?);
+        let cluster = u16::from_le_bytes(take(rest)?);
+        let endpoint = u16::from_le_bytes(take(rest)?);
+        let status = u16::from_le_bytes(take(rest)?);
+        let [is_v4, code, attempts, delivery] = take(rest)?;
+        let ip = Ipv6Addr::from(octets);
+        let record = Record {
+            unix_us,
+            generation,
+            client_ip: if is_v4 == 1 { ip.to_canonical() } else { IpAddr::V6(ip) },
+            trace_id,
+            route: Some(route).filter(|&route| route != u16::MAX),
+            endpoint: Some((cluster, endpoint)).filter(|_| cluster != u16::MAX),
+            status,
+            code: Some(code).filter(|&code| code != u8::MAX),
+            attempts,
+            delivery: match delivery {
+                0 => Delivery::NotSent,
+                1 => Delivery::MaybeSent,
+                _ => Delivery::Answered,
+            },
+            bytes_in: u64::from_le_bytes(take(rest)?),
+            bytes_out: u64::from_le_bytes(take(rest)?),
+            duration_us: u64::from_le_bytes(take(rest)?),
+            upstream_us: u64::from_le_bytes(take(rest)?),
+            request_id: take_text(rest)?,
+            consumer: take_text(rest)?,
+            method: take_text(rest)?,
+            path: take_text(rest)?,
+            reason: take_text(rest)?,
+            referer: take_text(rest)?,
+            user_agent: take_text(rest)?,
+        };
+        rest.is_empty().then_some(record)
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (front, back) = rest.split_first_chunk()?;
+    *rest = back;
+    Some(*front)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::from(u16::from_le_bytes(take(rest)?));
+    let (text, back) = rest.split_at_checked(length)?;
+    *rest = back;
+    Some(text)
+}
