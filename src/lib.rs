@@ -3,3 +3,4 @@
 pub mod base;
 pub mod http;
 pub mod shared;
+pub mod stage;

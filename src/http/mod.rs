@@ -5,6 +5,7 @@
 //! anew, so that it has exactly one.
 
 pub mod answer;
+pub mod body;
 pub mod chunked;
 pub mod encode;
 mod error;

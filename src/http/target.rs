@@ -12,6 +12,8 @@ use super::HeadError;
 pub struct Target<'a> {
     /// Normal form of the path, beginning with `/`; `*` for an asterisk-form target.
     pub path: &'a [u8],
+    /// The path as it was sent.
+    pub path_as_sent: &'a [u8],
     /// What follows the first `?`, without it.
     pub query: Option<&'a [u8]>,
     /// Host and port, when the target was in absolute form (RFC 9112 section 3.2.2).
@@ -26,7 +28,7 @@ pub fn parse<'a>(method: &str, raw: &'a str, scratch: &'a mut Vec<u8>) -> Result
     let bytes = raw.as_bytes();
     if bytes == b"*" {
         return match method {
-            "OPTIONS" => Ok(Target { path: bytes, query: None, authority: None }),
+            "OPTIONS" => Ok(Target { path: bytes, path_as_sent: bytes, query: None, authority: None }),
             _ => Err(HeadError::Malformed("asterisk-form target with a method other than OPTIONS")),
         };
     }
@@ -41,13 +43,14 @@ pub fn parse<'a>(method: &str, raw: &'a str, scratch: &'a mut Vec<u8>) -> Result
         return Err(HeadError::Malformed("a query holds a byte that must be percent-encoded"));
     }
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
+    let path_as_sent = path;
     let path = if is_normal(path) {
         path
     } else {
         normalize(path, scratch)?;
         scratch
     };
-    Ok(Target { path, query, authority })
+    Ok(Target { path, path_as_sent, query, authority })
 }
 
 fn split_absolute(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8]), HeadError> {

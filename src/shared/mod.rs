@@ -20,6 +20,7 @@ pub mod key_table;
 pub mod lifecycle;
 pub mod load;
 pub mod log_ring;
+pub mod meters;
 pub mod published;
 pub mod record;
 mod sync;

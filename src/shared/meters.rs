@@ -1,0 +1,101 @@
+//! What is counted, and where: one set of meters per shard for each thing that is measured.
+//!
+//! Meters belong to the thing they measure (a route, a cluster, a shard) and outlive the snapshot that
+//! mentions it, so a reload loses no count. Every number has one writer; see `counter.rs`.
+
+use crossbeam::utils::CachePadded;
+
+use super::counter::{Counter, Histogram};
+
+/// One set of meters for each shard, on lines of their own.
+#[derive(Debug)]
+pub struct PerShard<T>(Box<[CachePadded<T>]>);
+
+impl<T: Default> PerShard<T> {
+    /// Zeroed meters for `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| CachePadded::default()).collect())
+    }
+
+    /// The meters of one shard.
+    pub fn of(&self, shard: usize) -> &T {
+        &self.0[shard]
+    }
+
+    /// Those of all shards, to be summed.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &**padded)
+    }
+
+    /// The sum of one counter over all shards.
+    pub fn sum(&self, counter: impl Fn(&T) -> &Counter) -> u64 {
+        self.iter().map(|meters| counter(meters).get()).sum()
+    }
+}
+
+/// One shard's meters of one route.
+#[derive(Debug, Default)]
+pub struct RouteMeters {
+    /// Answers by the first digit of their status: `[0]` counts clients that were gone before theirs.
+    pub answers: [Counter; 6],
+    /// Requests the route's limits let pass.
+    pub admitted: Counter,
+    /// Requests the route's limits refused.
+    pub limited: Counter,
+    /// From the first byte of a request to the last of its answer.
+    pub duration: Histogram,
+}
+
+/// One shard's meters of one cluster.
+#[derive(Debug, Default)]
+pub struct ClusterMeters {
+    /// Connections dialled.
+    pub dials: Counter,
+    /// Exchanges that found a pooled connection.
+    pub reuses: Counter,
+    /// Connections in use now.
+    pub connections_active: Counter,
+    /// Connections in the pool now.
+    pub connections_idle: Counter,
+    /// From the first byte sent to an endpoint to the last one read from it.
+    pub duration: Histogram,
+}
+
+/// Verdicts on tokens.
+#[derive(Debug, Default)]
+pub struct TokenMeters {
+    /// Verified anew.
+    pub verified: Counter,
+    /// Found among the tokens verified before.
+    pub remembered: Counter,
+    /// No token where one was required.
+    pub missing: Counter,
+    /// Refused.
+    pub refused: Counter,
+}
+
+/// Codes of refusals there can be; `stage::refusal::Code` must fit.
+pub const CODES_MAX: usize = 32;
+
+/// One shard's meters of itself.
+#[derive(Debug, Default)]
+pub struct ShardMeters {
+    /// Downstream connections open now.
+    pub connections: Counter,
+    /// Connections accepted so far.
+    pub accepted: Counter,
+    /// Exchanges in flight now.
+    pub in_flight: Counter,
+    /// Requests answered by the gateway itself, by code.
+    pub refusals: [Counter; CODES_MAX],
+    /// Requests that match no route: no route's meters count them.
+    pub unrouted: [Counter; 6],
+    /// Verdicts on tokens.
+    pub tokens: TokenMeters,
+    /// What the gateway added: duration minus the endpoint's share.
+    pub added: Histogram,
+    /// Records handed to the log, dropped ones included.
+    pub log_records: Counter,
+    /// Blocks rented now.
+    pub blocks: Counter,
+}

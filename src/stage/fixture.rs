@@ -1,0 +1,92 @@
+//! Small worlds for the tests of this room and of those above.
+
+use std::sync::Arc;
+
+use siphasher::sip128::SipHasher13;
+
+use crate::shared::{key_table::KeyTable, load::Load, meters::PerShard};
+
+use super::{
+    auth::{Algorithm, HmacKey, KeySet},
+    balance::{Cluster, Endpoint},
+    client::TrustedProxies,
+    limit::{By, Limit, Quota},
+    route::{Methods, Route, RouteTable},
+    snapshot::{Snapshot, Timeouts},
+};
+
+pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+pub(crate) fn route(path: &str, index: u16) -> Route {
+    Route {
+        name: format!("route-{index}").into(),
+        index,
+        host: None,
+        path: path.into(),
+        methods: Methods::Any,
+        keys: None,
+        scopes: Box::default(),
+        limits: Box::default(),
+        cluster: 0,
+        body_bytes_max: 1_000,
+        version: Box::default(),
+        meters: Arc::new(PerShard::new(1)),
+    }
+}
+
+pub(crate) fn limit(by: By, quota: &str) -> Limit {
+    let quota = Quota::parse(quota).unwrap();
+    let table = Arc::new(KeyTable::new(quota.windows(), 64));
+    Limit { by, quota, table }
+}
+
+pub(crate) fn keys() -> KeySet {
+    KeySet {
+        name: "partners".into(),
+        index: 0,
+        issuer: None,
+        audience: Box::default(),
+        leeway_s: 0,
+        require: ["exp".into(), "sub".into()].into(),
+        consumer_claim: "sub".into(),
+        keys: [HmacKey::new(None, Algorithm::Hs256, SECRET).unwrap()].into(),
+        hasher: SipHasher13::new(),
+    }
+}
+
+pub(crate) fn cluster(weights: &[u32]) -> Cluster {
+    let endpoints = weights.iter().enumerate().map(|(index, &weight)| Endpoint {
+        address: ([127, 0, 0, 1], 9_001 + u16::try_from(index).unwrap()).into(),
+        name: format!("127.0.0.1:{}", 9_001 + index).into(),
+        index: u16::try_from(index).unwrap(),
+        slot: index,
+        weight,
+        load: Arc::new(Load::new()),
+    });
+    Cluster {
+        name: "payments".into(),
+        index: 0,
+        connect_timeout_ms: 1_000,
+        response_timeout_ms: 15_000,
+        idle_timeout_ms: 4_000,
+        idle_max: 16,
+        endpoints: endpoints.collect(),
+        meters: Arc::new(PerShard::new(1)),
+    }
+}
+
+pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
+    Snapshot {
+        generation: 1,
+        routes: RouteTable::new(routes),
+        key_sets: [keys()].into(),
+        clusters: [cluster(&[1, 1])].into(),
+        endpoints: 2,
+        trusted_proxies: TrustedProxies::default(),
+        hasher: SipHasher13::new(),
+        timeouts: Timeouts { head_ms: 10_000, body_ms: 30_000, idle_ms: 60_000 },
+        keepalive_requests: 1_000,
+        fields_max: 100,
+        logs_agents: false,
+    }
+}

@@ -1,0 +1,107 @@
+//! The decisions: route, authenticate, limit, balance.
+//!
+//! Pure functions and small tables. Nothing here waits, reads a clock, touches a socket or allocates once
+//! warm; `now` is an argument, and the only effects are on the shared cells and counters a decision is
+//! about. What a decision needs to remember between requests is a [`Desk`], one per shard.
+
+pub mod auth;
+pub mod balance;
+pub mod client;
+pub mod limit;
+pub mod refusal;
+pub mod retry;
+pub mod route;
+pub mod settle;
+pub mod snapshot;
+
+use std::{net::IpAddr, rc::Rc};
+
+use crate::{
+    base::clock::Moment,
+    http::{framing::Framing, head::RequestHead, target::Target},
+    shared::meters::TokenMeters,
+};
+
+use self::{
+    auth::{TokenCache, Verified},
+    balance::Permit,
+    limit::Standings,
+    refusal::{Code, Refusal},
+    route::Route,
+    snapshot::Snapshot,
+};
+
+/// What one shard remembers between decisions.
+#[derive(Debug)]
+pub struct Desk {
+    /// Tokens that were verified before.
+    pub tokens: TokenCache,
+    /// Where the limits of the last refused request stand, for the fields of its answer.
+    pub standings: Standings,
+    /// Spreads ties.
+    pub rng: fastrand::Rng,
+}
+
+impl Desk {
+    /// An empty desk that remembers up to `tokens_max` tokens.
+    pub fn new(tokens_max: usize, rng: fastrand::Rng) -> Self {
+        Self { tokens: TokenCache::new(tokens_max), standings: Standings::default(), rng }
+    }
+}
+
+/// A request as the decisions see it.
+pub struct Request<'a> {
+    /// The parsed head.
+    pub head: &'a RequestHead<'a, 'a>,
+    /// Its target in normal form: the form in which it is forwarded.
+    pub target: &'a Target<'a>,
+    /// The client's address, after trusted proxies.
+    pub client_ip: IpAddr,
+}
+
+/// What was found out about a request, as far as the decisions got.
+#[derive(Debug, Default)]
+pub struct Facts<'s> {
+    /// The route that matched.
+    pub route: Option<&'s Route>,
+    /// Who is calling.
+    pub caller: Option<Rc<Verified>>,
+}
+
+/// Decides whether a request may pass and to which endpoint it goes. `facts` is filled on the way, so that
+/// a refused request can be logged with what was known of it.
+///
+/// # Errors
+/// The refusal to answer with. Nothing was charged to any limit.
+pub fn decide<'s>(
+    snapshot: &'s Snapshot,
+    desk: &mut Desk,
+    meters: &TokenMeters,
+    request: &Request<'_>,
+    facts: &mut Facts<'s>,
+    now: Moment,
+) -> Result<Permit<'s>, Refusal> {
+    let authority = request.target.authority.or(request.head.host);
+    let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
+    facts.route = Some(route);
+
+    if let Some(keys) = snapshot.keys_of(route) {
+        let caller = auth::authenticate(keys, &mut desk.tokens, meters, request.head.authorization, now)?;
+        let permitted = auth::permits(&caller, &route.scopes);
+        facts.caller = Some(caller);
+        permitted?;
+    }
+    if let Framing::Length(length) = request.head.framing
+        && length > route.body_bytes_max
+    {
+        return Err(Refusal::new(Code::BodyTooLarge, "Content-Length"));
+    }
+    limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
+    balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
+        .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

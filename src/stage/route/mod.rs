@@ -1,0 +1,42 @@
+//! Which route a request takes, and what that route asks of it.
+
+mod methods;
+mod table;
+
+pub use methods::Methods;
+pub use table::RouteTable;
+
+use std::sync::Arc;
+
+use crate::shared::meters::{PerShard, RouteMeters};
+
+use super::limit::Limit;
+
+/// A path (and perhaps a host) with what a request to it must satisfy and where it goes.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in the configuration, logs and metrics.
+    pub name: Box<str>,
+    /// Its place in [`RouteTable::routes`].
+    pub index: u16,
+    /// The host it is for, in lower case; any when absent.
+    pub host: Option<Box<str>>,
+    /// The path it is for and everything below, in normal form, without a trailing slash unless it is `/`.
+    pub path: Box<str>,
+    /// The methods it takes.
+    pub methods: Methods,
+    /// Whose tokens it accepts; public when absent.
+    pub keys: Option<usize>,
+    /// Scopes a token must have, all of them.
+    pub scopes: Box<[Box<str>]>,
+    /// Limits a request must pass, all of them.
+    pub limits: Box<[Limit]>,
+    /// Where it goes.
+    pub cluster: usize,
+    /// The longest request body it takes.
+    pub body_bytes_max: u64,
+    /// The API version it stands for, as logs show it; empty for none.
+    pub version: Box<str>,
+    /// Its counters.
+    pub meters: Arc<PerShard<RouteMeters>>,
+}

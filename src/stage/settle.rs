@@ -1,0 +1,74 @@
+//! What an exchange leaves behind in the counters. Pure: the same outcome always counts the same.
+
+use crate::shared::{meters::ShardMeters, record::Delivery};
+
+use super::{
+    balance::Cluster,
+    refusal::{Code, Refusal},
+    route::Route,
+};
+
+/// What became of one exchange.
+#[derive(Debug)]
+pub struct Outcome<'s> {
+    /// The status the client was sent; 0 when it was gone first.
+    pub status: u16,
+    /// Why the gateway answered itself, if it did.
+    pub refusal: Option<Refusal>,
+    /// What went wrong without an answer of ours: the client left, the endpoint broke off. Empty if nothing.
+    pub reason: &'static str,
+    /// The cluster of the last attempt and the endpoint's place in it.
+    pub endpoint: Option<(&'s Cluster, u16)>,
+    /// Attempts made.
+    pub attempts: u8,
+    /// How far the request got.
+    pub delivery: Delivery,
+    /// Bytes sent to the client.
+    pub bytes_out: u64,
+    /// Time spent with the endpoint, in microseconds.
+    pub upstream_us: u64,
+    /// Whether the connection can take another request.
+    pub reusable: bool,
+}
+
+impl Outcome<'_> {
+    /// The code of the gateway's own answer.
+    pub fn code(&self) -> Option<Code> {
+        self.refusal.as_ref().map(|refusal| refusal.code)
+    }
+}
+
+/// Counts `outcome` of an exchange that took `duration_us`.
+pub fn settle(
+    shard: usize,
+    meters: &ShardMeters,
+    route: Option<&Route>,
+    outcome: &Outcome<'_>,
+    duration_us: u64,
+) {
+    let class = usize::from(outcome.status / 100).min(5);
+    match route {
+        Some(route) => {
+            let meters = route.meters.of(shard);
+            meters.answers[class].add(1);
+            meters.duration.record(duration_us);
+            match outcome.code() {
+                Some(Code::QuotaExceeded) => meters.limited.add(1),
+                // Refused before the limits had a say.
+                Some(
+                    Code::TokenMissing | Code::TokenInvalid | Code::ScopeInsufficient | Code::LimitKeyMissing,
+                ) => {}
+                _ if !route.limits.is_empty() => meters.admitted.add(1),
+                _ => {}
+            }
+        }
+        None => meters.unrouted[class].add(1),
+    }
+    if let Some(code) = outcome.code() {
+        meters.refusals[code as usize].add(1);
+    }
+    if let Some((cluster, _)) = outcome.endpoint {
+        cluster.meters.of(shard).duration.record(outcome.upstream_us);
+    }
+    meters.added.record(duration_us.saturating_sub(outcome.upstream_us));
+}

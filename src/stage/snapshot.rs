@@ -1,0 +1,60 @@
+//! A snapshot: one generation of everything the decisions look up, immutable once published.
+
+use siphasher::sip128::SipHasher13;
+
+use super::{
+    auth::KeySet,
+    balance::Cluster,
+    client::TrustedProxies,
+    route::{Route, RouteTable},
+};
+
+/// One generation of compiled configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number; the first is one.
+    pub generation: u64,
+    /// All routes.
+    pub routes: RouteTable,
+    /// All key sets.
+    pub key_sets: Box<[KeySet]>,
+    /// All clusters.
+    pub clusters: Box<[Cluster]>,
+    /// Endpoints of all clusters together.
+    pub endpoints: usize,
+    /// Whose `X-Forwarded-For` counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Hashes the keys of limits; the seed is secret.
+    pub hasher: SipHasher13,
+    /// Time-outs of downstream connections.
+    pub timeouts: Timeouts,
+    /// Requests one downstream connection may make.
+    pub keepalive_requests: u64,
+    /// The most fields a head may have.
+    pub fields_max: usize,
+    /// Whether the log shows `Referer` and `User-Agent`.
+    pub logs_agents: bool,
+}
+
+/// How long a downstream connection may keep us waiting, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a whole head, from its first byte.
+    pub head_ms: u64,
+    /// Between two reads of a body, and between two writes of an answer.
+    pub body_ms: u64,
+    /// Without a request.
+    pub idle_ms: u64,
+}
+
+impl Snapshot {
+    /// The key set whose tokens `route` accepts; `None` for a public route.
+    pub fn keys_of(&self, route: &Route) -> Option<&KeySet> {
+        route.keys.map(|index| &self.key_sets[index])
+    }
+
+    /// Where `route` goes.
+    pub fn cluster_of(&self, route: &Route) -> &Cluster {
+        &self.clusters[route.cluster]
+    }
+}
