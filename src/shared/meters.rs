@@ -36,7 +36,7 @@ impl<T: Default> PerShard<T> {
 /// One shard's meters of one route.
 #[derive(Debug, Default)]
 pub struct RouteMeters {
-    /// Answers by the first digit of their status: `[0]` counts clients that were gone before theirs.
+    /// Answers by the first digit of their status; a client that was gone before its answer counts as 499.
     pub answers: [Counter; 6],
     /// Requests the route's limits let pass.
     pub admitted: Counter,
@@ -98,4 +98,6 @@ pub struct ShardMeters {
     pub log_records: Counter,
     /// Blocks rented now.
     pub blocks: Counter,
+    /// The system's number for the shard's thread.
+    pub thread: Counter,
 }

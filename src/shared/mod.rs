@@ -12,7 +12,6 @@
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
 //! | [`log_ring`] | its own shard | log writer | `log.ring` bytes per shard | rtrb's release/acquire |
-//! | [`published`] | control | shards | two live generations | arc-swap |
 
 pub mod cells;
 pub mod counter;
@@ -21,7 +20,6 @@ pub mod lifecycle;
 pub mod load;
 pub mod log_ring;
 pub mod meters;
-pub mod published;
 pub mod record;
 mod sync;
 

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Longest text that travels in a record; longer ones are cut.
 const TEXT_BYTES_MAX: usize = 2048;
 
-/// How far a request got, seen from its endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far a request got, seen from its endpoint. In the order of what can have happened there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Delivery {
     /// No endpoint can have seen any of it. A promise.
@@ -35,7 +35,7 @@ pub struct Record<'a> {
     pub route: Option<u16>,
     /// Index of the cluster and of the endpoint in it, if one was chosen.
     pub endpoint: Option<(u16, u16)>,
-    /// Status sent; 0 when the client was gone first.
+    /// Status sent; 499 when the client was gone first.
     pub status: u16,
     /// Index of the refusal code, if the gateway answered itself.
     pub code: Option<u8>,

@@ -52,8 +52,8 @@ pub enum Cause {
     Broken,
     /// The endpoint took too long.
     TimedOut,
-    /// The endpoint answered with something that is not an answer.
-    Invalid,
+    /// The endpoint answered with something that is not an answer; says which rule it broke.
+    Invalid(&'static str),
 }
 
 /// Attempts one exchange may make in all.
@@ -67,12 +67,12 @@ pub fn allowed(failure: &Failure, method: &str, resendable: bool, attempts: u8) 
     match (failure.sent, failure.cause) {
         // Nobody can have seen it.
         (Sent::Nothing, Cause::Connect | Cause::Broken) => true,
-        (Sent::Nothing, Cause::TimedOut | Cause::Invalid) => false,
+        (Sent::Nothing, Cause::TimedOut | Cause::Invalid(_)) => false,
         // A kept connection that breaks before the first byte of an answer was most likely closing when we
         // sent; a method whose repetition changes nothing may go again.
         (Sent::Something, Cause::Broken) => failure.carrier == Carrier::Reused && is_idempotent(method),
         // A slow endpoint may be at work.
-        (Sent::Something, Cause::Connect | Cause::TimedOut | Cause::Invalid) => false,
+        (Sent::Something, Cause::Connect | Cause::TimedOut | Cause::Invalid(_)) => false,
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         for sent in [Sent::Nothing, Sent::Something] {
             for carrier in [Carrier::Fresh, Carrier::Reused] {
                 for answered in [Answered::No, Answered::Begun] {
-                    for cause in [Cause::Connect, Cause::Broken, Cause::TimedOut, Cause::Invalid] {
+                    for cause in [Cause::Connect, Cause::Broken, Cause::TimedOut, Cause::Invalid("")] {
                         for method in ["GET", "POST", "PATCH", "PUT", "DELETE", "get", "LOCK"] {
                             let failure = Failure { sent, carrier, answered, cause };
                             let unseen =

@@ -11,7 +11,7 @@ use super::{
 /// What became of one exchange.
 #[derive(Debug)]
 pub struct Outcome<'s> {
-    /// The status the client was sent; 0 when it was gone first.
+    /// The status the client was sent; 499 when it was gone first.
     pub status: u16,
     /// Why the gateway answered itself, if it did.
     pub refusal: Option<Refusal>,
@@ -23,15 +23,19 @@ pub struct Outcome<'s> {
     pub attempts: u8,
     /// How far the request got.
     pub delivery: Delivery,
-    /// Bytes sent to the client.
-    pub bytes_out: u64,
     /// Time spent with the endpoint, in microseconds.
     pub upstream_us: u64,
-    /// Whether the connection can take another request.
-    pub reusable: bool,
 }
 
 impl Outcome<'_> {
+    /// Why it ended as it did, for the log; empty when there is nothing to say.
+    pub fn reason(&self) -> &'static str {
+        match &self.refusal {
+            Some(refusal) => refusal.reason,
+            None => self.reason,
+        }
+    }
+
     /// The code of the gateway's own answer.
     pub fn code(&self) -> Option<Code> {
         self.refusal.as_ref().map(|refusal| refusal.code)

@@ -143,9 +143,7 @@ fn outcomes_are_counted_once() {
         endpoint: Some((&world.snapshot.clusters[0], 1)),
         attempts: 1,
         delivery: Delivery::Answered,
-        bytes_out: 10,
         upstream_us: 300,
-        reusable: true,
     };
     settle(0, &shard, Some(route), &outcome, 450);
     outcome.status = 429;

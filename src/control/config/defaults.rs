@@ -1,0 +1,70 @@
+//! Every key that has a default, in one table: the one the code reads and the README prints.
+
+/// A key, the value it has when it is left out, and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Default {
+    /// The whole key.
+    pub key: &'static str,
+    /// The value, as it would be written.
+    pub value: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> Default {
+    Default { key, value, meaning }
+}
+
+/// All of them, in the order of the configuration file.
+#[rustfmt::skip]
+pub const DEFAULTS: [Default; 35] = [
+    row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
+    row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
+    row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
+    row("shards.count", "auto", "threads that serve; auto is one per usable CPU"),
+    row("shards.cpus", "auto", "where they are pinned: auto, none, or a list such as `0-3,8`"),
+    row("shards.driver", "auto", "auto, io-uring (or refuse to start) or epoll"),
+    row("bounds.connections", "10000", "client connections per shard; beyond it: 503 `overloaded`"),
+    row("bounds.head_bytes_max", "16KiB", "the longest request head; beyond it: 431, or 414 if the target is to blame"),
+    row("bounds.headers_max", "100", "the most fields of a request head, up to 256; beyond it: 431"),
+    row("bounds.body_bytes_max", "10MiB", "the longest request body; beyond it: 413; a route may say otherwise"),
+    row("bounds.keepalive_requests", "100000", "requests per client connection; then it closes"),
+    row("bounds.buffer_bytes", "256MiB", "memory for buffers per shard; beyond it: 503 `overloaded`"),
+    row("bounds.limit_keys", "65536", "keys each limit can count at the same time; beyond it newcomers get 429"),
+    row("bounds.tokens", "4096", "verified tokens each shard remembers"),
+    row("timeouts.head", "10s", "a whole request head, from its first byte; then 408"),
+    row("timeouts.body", "30s", "between two reads of a request body (then 408), or two writes of an answer"),
+    row("timeouts.idle", "60s", "a client connection without a request; then it closes"),
+    row("timeouts.drain", "30s", "requests in flight after SIGTERM; then they are cut"),
+    row("jwt.issuer", "any", "what `iss` must be"),
+    row("jwt.audience", "none", "`aud` must contain one of these; without it a token that has an `aud` is refused"),
+    row("jwt.leeway", "0s", "slack for clocks that disagree"),
+    row("jwt.require", "exp, sub", "claims a token must have"),
+    row("jwt.consumer_claim", "sub", "the claim that names the consumer"),
+    row("cluster.balance", "least-connections", "how an endpoint is chosen"),
+    row("cluster.connect_timeout", "1s", "a connection to an endpoint; then another endpoint, or 502"),
+    row("cluster.response_timeout", "15s", "from the last byte sent to the answer's head; then 504. Also between two reads of the answer"),
+    row("cluster.idle_timeout", "4s", "how long a connection waits for the next request; keep it below the endpoint's own"),
+    row("cluster.idle_connections", "512", "connections that wait, per endpoint and shard"),
+    row("cluster.endpoints.weight", "1", "the endpoint's share relative to the others"),
+    row("route.host", "any", "the host the route is for"),
+    row("route.methods", "any but CONNECT and TRACE", "the methods the route takes; GET includes HEAD"),
+    row("route.scopes", "none", "scopes a token must have, all of them"),
+    row("log.access", "access.log", "a path, `stdout` or `off`"),
+    row("log.format", "json", "json or combined"),
+    row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),
+];
+
+/// The default of `key`, which must be in the table.
+pub(super) fn of(key: &str) -> &'static str {
+    DEFAULTS.iter().find(|row| row.key == key).map_or("", |row| row.value)
+}
+
+/// The table as Markdown, as the README shows it.
+pub fn markdown() -> String {
+    let mut table = String::from("| key | default | meaning |\n|---|---|---|\n");
+    for row in DEFAULTS {
+        table.push_str(&format!("| `{}` | {} | {} |\n", row.key, row.value, row.meaning));
+    }
+    table
+}

@@ -1,0 +1,293 @@
+//! What the operator wrote, table by table, each value with its place. Types are checked here; whether the
+//! values make sense together is `plan.rs`'s business.
+
+use std::net::SocketAddr;
+
+use toml::de::DeTable;
+
+use super::{
+    issue::Issues,
+    reader::{Field, Section},
+    values::{bytes, defaulted, duration_ms, number, optional_bytes, socket_address},
+};
+
+pub(super) struct File {
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) admin: Option<Field<SocketAddr>>,
+    pub(super) trusted_proxies: Vec<Field<String>>,
+    pub(super) shards: Shards,
+    pub(super) bounds: Bounds,
+    pub(super) timeouts: Timeouts,
+    pub(super) jwts: Vec<Jwt>,
+    pub(super) clusters: Vec<Cluster>,
+    pub(super) routes: Vec<Route>,
+    pub(super) log: Log,
+}
+
+pub(super) struct Shards {
+    pub(super) count: Field<String>,
+    pub(super) cpus: Field<String>,
+    pub(super) driver: Field<String>,
+}
+
+/// See [`super::defaults`] for the meanings.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    pub(super) connections: u64,
+    pub(super) head_bytes_max: u64,
+    pub(super) headers_max: u64,
+    pub(super) body_bytes_max: u64,
+    pub(super) keepalive_requests: u64,
+    pub(super) buffer_bytes: u64,
+    pub(super) limit_keys: u64,
+    pub(super) tokens: u64,
+}
+
+/// In milliseconds.
+#[derive(Clone, Debug)]
+pub(super) struct Timeouts {
+    pub(super) head_ms: u64,
+    pub(super) body_ms: u64,
+    pub(super) idle_ms: u64,
+    pub(super) drain_ms: u64,
+}
+
+pub(super) struct Jwt {
+    pub(super) name: Option<Field<String>>,
+    pub(super) issuer: Option<Field<String>>,
+    pub(super) audience: Option<Field<Vec<Field<String>>>>,
+    pub(super) leeway_ms: u64,
+    pub(super) require: Option<Field<Vec<Field<String>>>>,
+    pub(super) consumer_claim: Field<String>,
+    pub(super) keys: Vec<Key>,
+    pub(super) at: usize,
+    pub(super) path: String,
+}
+
+pub(super) struct Key {
+    pub(super) kid: Option<Field<String>>,
+    pub(super) alg: Option<Field<String>>,
+    pub(super) secret_file: Option<Field<String>>,
+    pub(super) secret_env: Option<Field<String>>,
+    pub(super) at: usize,
+    pub(super) path: String,
+}
+
+pub(super) struct Cluster {
+    pub(super) name: Option<Field<String>>,
+    pub(super) balance: Field<String>,
+    pub(super) connect_timeout_ms: u64,
+    pub(super) response_timeout_ms: u64,
+    pub(super) idle_timeout_ms: u64,
+    pub(super) idle_connections: u64,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) at: usize,
+    pub(super) path: String,
+}
+
+pub(super) struct Endpoint {
+    pub(super) address: Option<Field<String>>,
+    pub(super) weight: u64,
+}
+
+pub(super) struct Route {
+    pub(super) name: Option<Field<String>>,
+    pub(super) host: Option<Field<String>>,
+    pub(super) path: Option<Field<String>>,
+    pub(super) methods: Option<Field<Vec<Field<String>>>>,
+    pub(super) jwt: Option<Field<String>>,
+    pub(super) scopes: Option<Field<Vec<Field<String>>>>,
+    pub(super) limits: Vec<Limit>,
+    pub(super) cluster: Option<Field<String>>,
+    pub(super) body_bytes_max: Option<u64>,
+    pub(super) version: Option<Field<String>>,
+}
+
+pub(super) struct Limit {
+    pub(super) by: Option<Field<String>>,
+    pub(super) quota: Option<Field<String>>,
+}
+
+pub(super) struct Log {
+    pub(super) access: Field<String>,
+    pub(super) format: Field<String>,
+    pub(super) ring: u64,
+}
+
+const MILLISECOND: u64 = 1;
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const TIB: u64 = MIB * MIB;
+
+/// Reads `text`; notes what is not TOML, not known, or not of its type.
+pub(super) fn read(text: &str, issues: &Issues) -> File {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        issues.add(error.span().map_or(0, |span| span.start), "", format!("not TOML: {}", error.message()));
+    }
+    let table = table.into_inner();
+    let mut root = Section::root(&table, issues);
+    let mut listen = root.section("listen");
+    let file = File {
+        listen: read_addresses(&mut listen, issues),
+        admin: {
+            let admin = defaulted(&mut listen, "admin");
+            socket_address(&admin, issues).map(|address| admin.map(|_| address))
+        },
+        trusted_proxies: listen.texts("trusted_proxies").map_or_else(Vec::new, |list| list.value),
+        shards: {
+            let mut shards = root.section("shards");
+            let written = shards.text_or_number("count", "\"auto\" or a number");
+            let count = written.unwrap_or_else(|| Field {
+                value: super::defaults::of("shards.count").to_owned(),
+                at: 0,
+                key: "shards.count".to_owned(),
+            });
+            let read = Shards {
+                count,
+                cpus: defaulted(&mut shards, "cpus"),
+                driver: defaulted(&mut shards, "driver"),
+            };
+            shards.finish();
+            read
+        },
+        bounds: read_bounds(root.section("bounds"), issues),
+        timeouts: {
+            let mut timeouts = root.section("timeouts");
+            let read = Timeouts {
+                head_ms: duration_ms(&mut timeouts, "head", MILLISECOND..=HOUR, issues),
+                body_ms: duration_ms(&mut timeouts, "body", MILLISECOND..=HOUR, issues),
+                idle_ms: duration_ms(&mut timeouts, "idle", MILLISECOND..=DAY, issues),
+                drain_ms: duration_ms(&mut timeouts, "drain", 0..=DAY, issues),
+            };
+            timeouts.finish();
+            read
+        },
+        jwts: root.sections("jwt").into_iter().map(|section| read_jwt(section, issues)).collect(),
+        clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
+        routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
+        log: {
+            let mut log = root.section("log");
+            let read = Log {
+                access: defaulted(&mut log, "access"),
+                format: defaulted(&mut log, "format"),
+                ring: bytes(&mut log, "ring", 64 * KIB..=1024 * MIB, issues),
+            };
+            log.finish();
+            read
+        },
+    };
+    listen.finish();
+    root.finish();
+    file
+}
+
+fn read_addresses(listen: &mut Section<'_, '_>, issues: &Issues) -> Vec<SocketAddr> {
+    let addresses = match listen.texts("address") {
+        Some(list) if list.value.is_empty() => {
+            list.wrong(issues, "at least one address is needed");
+            return Vec::new();
+        }
+        Some(list) => list.value,
+        None => vec![defaulted(listen, "address")],
+    };
+    addresses.iter().filter_map(|address| socket_address(address, issues)).collect()
+}
+
+fn read_bounds(mut section: Section<'_, '_>, issues: &Issues) -> Bounds {
+    let bounds = Bounds {
+        connections: number(&mut section, "connections", 1..=10_000_000, issues),
+        head_bytes_max: bytes(&mut section, "head_bytes_max", KIB..=MIB, issues),
+        headers_max: number(&mut section, "headers_max", 1..=256, issues),
+        body_bytes_max: bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
+        keepalive_requests: number(&mut section, "keepalive_requests", 1..=u64::MAX, issues),
+        buffer_bytes: bytes(&mut section, "buffer_bytes", MIB..=TIB, issues),
+        limit_keys: number(&mut section, "limit_keys", 8..=1 << 28, issues),
+        tokens: number(&mut section, "tokens", 0..=1 << 24, issues),
+    };
+    section.finish();
+    bounds
+}
+
+fn read_jwt(mut section: Section<'_, '_>, issues: &Issues) -> Jwt {
+    let jwt = Jwt {
+        name: section.required_text("name"),
+        issuer: section.text("issuer"),
+        audience: section.texts("audience"),
+        leeway_ms: duration_ms(&mut section, "leeway", 0..=HOUR, issues),
+        require: section.texts("require"),
+        consumer_claim: defaulted(&mut section, "consumer_claim"),
+        keys: section.sections("keys").into_iter().map(read_key).collect(),
+        at: section.at(),
+        path: section.path().to_owned(),
+    };
+    section.finish();
+    jwt
+}
+
+fn read_key(mut section: Section<'_, '_>) -> Key {
+    let key = Key {
+        kid: section.text("kid"),
+        alg: section.required_text("alg"),
+        secret_file: section.text("secret_file"),
+        secret_env: section.text("secret_env"),
+        at: section.at(),
+        path: section.path().to_owned(),
+    };
+    section.finish();
+    key
+}
+
+fn read_cluster(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
+    let cluster = Cluster {
+        name: section.required_text("name"),
+        balance: defaulted(&mut section, "balance"),
+        connect_timeout_ms: duration_ms(&mut section, "connect_timeout", MILLISECOND..=HOUR, issues),
+        response_timeout_ms: duration_ms(&mut section, "response_timeout", MILLISECOND..=DAY, issues),
+        idle_timeout_ms: duration_ms(&mut section, "idle_timeout", MILLISECOND..=DAY, issues),
+        idle_connections: number(&mut section, "idle_connections", 0..=1_000_000, issues),
+        endpoints: section
+            .sections("endpoints")
+            .into_iter()
+            .map(|mut endpoint| {
+                let read = Endpoint {
+                    address: endpoint.required_text("address"),
+                    weight: number(&mut endpoint, "weight", 1..=65_535, issues),
+                };
+                endpoint.finish();
+                read
+            })
+            .collect(),
+        at: section.at(),
+        path: section.path().to_owned(),
+    };
+    section.finish();
+    cluster
+}
+
+fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
+    let route = Route {
+        name: section.required_text("name"),
+        host: section.text("host"),
+        path: section.required_text("path"),
+        methods: section.texts("methods"),
+        jwt: section.text("jwt"),
+        scopes: section.texts("scopes"),
+        limits: section
+            .sections("limit")
+            .into_iter()
+            .map(|mut limit| {
+                let read = Limit { by: limit.required_text("by"), quota: limit.required_text("quota") };
+                limit.finish();
+                read
+            })
+            .collect(),
+        cluster: section.required_text("cluster"),
+        body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
+        version: section.text("version"),
+    };
+    section.finish();
+    route
+}

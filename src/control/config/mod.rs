@@ -1,0 +1,51 @@
+//! Configuration, in three shapes: what was typed, what it means, what the shards look up.
+//!
+//! [`file`] reads TOML into fields that remember their place; [`plan`] checks them against each other;
+//! [`compile`] builds the snapshot. Mistakes are collected, never thrown: one run shows them all, each with
+//! file, line, key and what would be right.
+
+pub mod compile;
+pub mod defaults;
+mod file;
+mod issue;
+pub mod plan;
+mod reader;
+mod values;
+pub mod view;
+
+pub use issue::{Issue, Issues};
+pub use plan::Plan;
+
+use std::path::{Path, PathBuf};
+
+/// Where secrets given as variables come from.
+pub type Environment = dyn Fn(&str) -> Option<Vec<u8>>;
+
+/// The process's environment.
+pub fn environment(variable: &str) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt;
+    std::env::var_os(variable).map(OsStringExt::into_vec)
+}
+
+/// Reads and checks the configuration at `path`; binds nothing, resolves nothing.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn load(path: &Path, environment: &Environment) -> Result<Plan, Issues> {
+    let text = std::fs::read_to_string(path).map_err(|error| Issues::unreadable(path, &error))?;
+    parse(path, &text, environment)
+}
+
+/// Checks `text` as the configuration at `path`, to whose directory relative paths refer.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Plan, Issues> {
+    let issues = Issues::new(path, text);
+    let directory = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let plan = plan::build(file::read(text, &issues), &directory, environment, &issues);
+    issues.into_result(plan)
+}
+
+#[cfg(test)]
+mod tests;

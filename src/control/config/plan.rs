@@ -1,0 +1,620 @@
+//! What the configuration means: names resolved, quotas and keys made, contradictions found.
+//!
+//! A [`Plan`] that exists can be run. It holds checked values only, no text that still has to be
+//! understood; what depends on the machine (addresses behind names, CPUs) is settled by `compile.rs` and
+//! the start.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    http::{head::is_authority, target},
+    stage::{
+        auth::{Algorithm, HmacKey},
+        limit::{By, LIMITS_MAX, Quota},
+        route::Methods,
+    },
+};
+
+use super::{
+    super::topology::CpuChoice,
+    Environment,
+    file::{
+        Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Route as FileRoute,
+    },
+    issue::Issues,
+    reader::Field,
+    values::one_of,
+};
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where requests come in.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many shards; one per usable CPU when absent.
+    pub shards: Option<usize>,
+    /// Where they are pinned.
+    pub cpus: CpuChoice,
+    /// The runtime they use.
+    pub driver: DriverChoice,
+    /// How much of everything.
+    pub bounds: Bounds,
+    /// How long, in milliseconds.
+    pub timeouts: Timeouts,
+    /// Whose tokens are accepted.
+    pub key_sets: Vec<KeySetPlan>,
+    /// The services.
+    pub clusters: Vec<ClusterPlan>,
+    /// The routes.
+    pub routes: Vec<RoutePlan>,
+    /// The access log.
+    pub log: LogPlan,
+}
+
+/// Which runtime is asked for; `shard` has the same choice, and the planes do not know each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// The best there is.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Bounds, per shard where there is one of each.
+#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub connections: usize,
+    pub head_bytes_max: usize,
+    pub headers_max: usize,
+    pub body_bytes_max: u64,
+    pub keepalive_requests: u64,
+    pub buffer_bytes: usize,
+    pub limit_keys: usize,
+    pub tokens: usize,
+}
+
+/// Time-outs in milliseconds.
+#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    pub head_ms: u64,
+    pub body_ms: u64,
+    pub idle_ms: u64,
+    pub drain_ms: u64,
+}
+
+/// One `[[jwt]]`.
+#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
+#[derive(Debug)]
+pub struct KeySetPlan {
+    pub name: String,
+    pub issuer: Option<String>,
+    pub audience: Vec<String>,
+    pub leeway_s: i64,
+    pub require: Vec<String>,
+    pub consumer_claim: String,
+    pub keys: Vec<HmacKey>,
+}
+
+/// One `[[cluster]]`.
+#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
+#[derive(Debug)]
+pub struct ClusterPlan {
+    pub name: String,
+    pub connect_timeout_ms: u64,
+    pub response_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub idle_connections: usize,
+    pub endpoints: Vec<EndpointPlan>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct EndpointPlan {
+    /// Host name or address, and port.
+    pub address: String,
+    /// Its share.
+    pub weight: u32,
+}
+
+/// One `[[route]]`.
+#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
+#[derive(Debug)]
+pub struct RoutePlan {
+    pub name: String,
+    pub host: Option<String>,
+    pub path: String,
+    pub methods: Methods,
+    pub keys: Option<usize>,
+    pub scopes: Vec<String>,
+    pub limits: Vec<(By, Quota)>,
+    pub cluster: usize,
+    pub body_bytes_max: u64,
+    pub version: String,
+}
+
+/// The access log.
+#[derive(Clone, Debug)]
+pub struct LogPlan {
+    /// Where it goes.
+    pub sink: LogSink,
+    /// What its lines look like.
+    pub format: LogFormat,
+    /// Bytes each shard can be ahead of the disk.
+    pub ring_bytes: usize,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Nowhere: nothing is recorded.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// What the lines of the access log look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object each.
+    Json,
+    /// As Apache and nginx write them.
+    Combined,
+}
+
+/// Checks `file`; `None` if some mistake left a hole. Relative paths refer to `directory`.
+pub(super) fn build(
+    file: File,
+    directory: &Path,
+    environment: &Environment,
+    issues: &Issues,
+) -> Option<Plan> {
+    let secrets = Secrets { directory, environment };
+    let key_sets: Vec<_> = file.jwts.iter().map(|jwt| key_set(jwt, &secrets, issues)).collect();
+    let clusters: Vec<_> = file.clusters.iter().map(|found| cluster(found, issues)).collect();
+    let names = Names {
+        key_sets: unique(file.jwts.iter().map(|jwt| jwt.name.as_ref()), "jwt", issues),
+        clusters: unique(file.clusters.iter().map(|cluster| cluster.name.as_ref()), "cluster", issues),
+    };
+    unique(file.routes.iter().map(|route| route.name.as_ref()), "route", issues);
+    if file.routes.is_empty() {
+        issues.add(0, "route", "there is none; at least one [[route]] is needed");
+    }
+    if file.clusters.is_empty() {
+        issues.add(0, "cluster", "there is none; at least one [[cluster]] is needed");
+    }
+    let body_bytes_max = file.bounds.body_bytes_max;
+    let routes: Vec<_> =
+        file.routes.iter().map(|found| route(found, &names, body_bytes_max, issues)).collect();
+    refuse_duplicates(&file.routes, &routes, issues);
+    let admin = file.admin.as_ref().map(|admin| {
+        if !admin.value.ip().is_loopback() {
+            admin.wrong(issues, "the admin API must be on a loopback address such as 127.0.0.1:9901");
+        }
+        admin.value
+    });
+    let trusted_proxies = file.trusted_proxies.iter().filter_map(|field| network(field, issues)).collect();
+    Some(Plan {
+        listen: file.listen,
+        admin: admin?,
+        trusted_proxies,
+        shards: shard_count(&file.shards.count, issues),
+        cpus: CpuChoice::parse(&file.shards.cpus.value)
+            .map_err(|error| file.shards.cpus.wrong(issues, error))
+            .ok()?,
+        driver: one_of(
+            &file.shards.driver,
+            &[
+                ("auto", DriverChoice::Auto),
+                ("io-uring", DriverChoice::IoUring),
+                ("epoll", DriverChoice::Epoll),
+            ],
+            issues,
+        )?,
+        bounds: Bounds {
+            connections: usize(file.bounds.connections),
+            head_bytes_max: usize(file.bounds.head_bytes_max),
+            headers_max: usize(file.bounds.headers_max),
+            body_bytes_max,
+            keepalive_requests: file.bounds.keepalive_requests,
+            buffer_bytes: usize(file.bounds.buffer_bytes),
+            limit_keys: usize(file.bounds.limit_keys),
+            tokens: usize(file.bounds.tokens),
+        },
+        timeouts: Timeouts {
+            head_ms: file.timeouts.head_ms,
+            body_ms: file.timeouts.body_ms,
+            idle_ms: file.timeouts.idle_ms,
+            drain_ms: file.timeouts.drain_ms,
+        },
+        key_sets: key_sets.into_iter().collect::<Option<_>>()?,
+        clusters: clusters.into_iter().collect::<Option<_>>()?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+        log: LogPlan {
+            sink: log_sink(&file.log.access, directory, issues),
+            format: one_of(
+                &file.log.format,
+                &[("json", LogFormat::Json), ("combined", LogFormat::Combined)],
+                issues,
+            )?,
+            ring_bytes: usize(file.log.ring),
+        },
+    })
+}
+
+/// The names routes may refer to, with their places.
+struct Names {
+    key_sets: HashMap<String, usize>,
+    clusters: HashMap<String, usize>,
+}
+
+fn usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Where each name stands; notes names that are empty or stand twice.
+fn unique<'f>(
+    names: impl Iterator<Item = Option<&'f Field<String>>>,
+    kind: &str,
+    issues: &Issues,
+) -> HashMap<String, usize> {
+    let mut places = HashMap::new();
+    let mut first_lines: HashMap<&str, usize> = HashMap::new();
+    for (index, name) in names.enumerate() {
+        let Some(name) = name else { continue };
+        if name.value.is_empty() {
+            name.wrong(issues, "a name must not be empty");
+        }
+        match first_lines.get(name.value.as_str()) {
+            Some(line) => {
+                let message = format!("another {kind} is named \"{}\", on line {line}", name.value);
+                name.wrong(issues, message);
+            }
+            None => {
+                first_lines.insert(&name.value, issues.line_of(name.at));
+                places.insert(name.value.clone(), index);
+            }
+        }
+    }
+    places
+}
+
+/// The place of the thing `field` names, or a mistake with the nearest name there is.
+fn refer(
+    field: &Field<String>,
+    places: &HashMap<String, usize>,
+    kind: &str,
+    issues: &Issues,
+) -> Option<usize> {
+    let found = places.get(&field.value).copied();
+    if found.is_none() {
+        let mut known: Vec<&str> = places.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let nearest = known
+            .iter()
+            .map(|name| (strsim::damerau_levenshtein(name, &field.value), *name))
+            .min()
+            .filter(|&(distance, _)| distance <= 3);
+        let hint = match (nearest, known.is_empty()) {
+            (Some((_, nearest)), _) => format!("did you mean \"{nearest}\"?"),
+            (None, true) => format!("there is no [[{kind}]] at all"),
+            (None, false) => format!("there are: {}", known.join(", ")),
+        };
+        field.wrong(issues, format!("no {kind} is named \"{}\"; {hint}", field.value));
+    }
+    found
+}
+
+/// Where secrets are.
+struct Secrets<'a> {
+    directory: &'a Path,
+    environment: &'a Environment,
+}
+
+fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> Option<KeySetPlan> {
+    if jwt.keys.is_empty() {
+        issues.add(jwt.at, &format!("{}.keys", jwt.path), "at least one key is needed");
+    }
+    let mut kids: HashMap<&str, usize> = HashMap::new();
+    for kid in jwt.keys.iter().filter_map(|key| key.kid.as_ref()) {
+        if let Some(line) = kids.insert(&kid.value, issues.line_of(kid.at)) {
+            kid.wrong(issues, format!("another key has the kid \"{}\", on line {line}", kid.value));
+        }
+    }
+    let keys: Vec<_> = jwt.keys.iter().map(|found| key(found, secrets, issues)).collect();
+    let texts = |list: &Option<Field<Vec<Field<String>>>>| -> Option<Vec<String>> {
+        Some(list.as_ref()?.value.iter().map(|field| field.value.clone()).collect())
+    };
+    Some(KeySetPlan {
+        name: jwt.name.as_ref()?.value.clone(),
+        issuer: jwt.issuer.as_ref().map(|issuer| issuer.value.clone()),
+        audience: texts(&jwt.audience).unwrap_or_default(),
+        leeway_s: i64::try_from(jwt.leeway_ms / 1_000).unwrap_or(0),
+        require: texts(&jwt.require).unwrap_or_else(|| vec!["exp".to_owned(), "sub".to_owned()]),
+        consumer_claim: jwt.consumer_claim.value.clone(),
+        keys: keys.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn key(key: &FileKey, secrets: &Secrets<'_>, issues: &Issues) -> Option<HmacKey> {
+    let algorithms: Vec<(&str, Algorithm)> = Algorithm::ALL.iter().map(|&alg| (alg.name(), alg)).collect();
+    let algorithm = key.alg.as_ref().and_then(|alg| one_of(alg, &algorithms, issues));
+    let secret = match (&key.secret_file, &key.secret_env) {
+        (Some(file), None) => {
+            let path = secrets.directory.join(&file.value);
+            match std::fs::read(&path) {
+                Ok(secret) => Some((without_newline(secret), file)),
+                Err(error) => {
+                    file.wrong(issues, format!("{} cannot be read: {error}", path.display()));
+                    None
+                }
+            }
+        }
+        (None, Some(variable)) => match (secrets.environment)(&variable.value) {
+            Some(secret) => Some((secret, variable)),
+            None => {
+                let message = format!("the environment has no variable {}", variable.value);
+                variable.wrong(issues, message);
+                None
+            }
+        },
+        (Some(_), Some(variable)) => {
+            variable.wrong(issues, "there is a secret_file as well; keep one of the two");
+            None
+        }
+        (None, None) => {
+            issues.add(key.at, &key.path, "the secret is missing; give secret_file or secret_env");
+            None
+        }
+    };
+    let ((secret, source), algorithm) = secret.zip(algorithm)?;
+    let kid = key.kid.as_ref().map(|kid| kid.value.as_str());
+    HmacKey::new(kid, algorithm, &secret)
+        .map_err(|_| {
+            let message = format!(
+                "the secret has {} bytes; {} needs at least {}, the length of its hash (RFC 7518 section 3.2)",
+                secret.len(),
+                algorithm.name(),
+                algorithm.key_bytes_min()
+            );
+            source.wrong(issues, message);
+        })
+        .ok()
+}
+
+/// One trailing newline is the editor's, not the secret's.
+fn without_newline(mut secret: Vec<u8>) -> Vec<u8> {
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
+        if secret.last() == Some(&b'\r') {
+            secret.pop();
+        }
+    }
+    secret
+}
+
+fn cluster(cluster: &FileCluster, issues: &Issues) -> Option<ClusterPlan> {
+    one_of(&cluster.balance, &[("least-connections", ())], issues);
+    if cluster.endpoints.is_empty() {
+        issues.add(cluster.at, &format!("{}.endpoints", cluster.path), "at least one endpoint is needed");
+    }
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    let mut endpoints = Vec::new();
+    for endpoint in &cluster.endpoints {
+        let Some(address) = &endpoint.address else { continue };
+        let port = address.value.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if !is_authority(address.value.as_bytes()) || port.is_none_or(|port| port == 0) {
+            let message =
+                format!("\"{}\" is not a host and port; write for example \"127.0.0.1:9001\"", address.value);
+            address.wrong(issues, message);
+        }
+        if let Some(line) = lines.insert(&address.value, issues.line_of(address.at)) {
+            let message = format!("the endpoint stands on line {line} too; give it a weight instead");
+            address.wrong(issues, message);
+        }
+        let weight = u32::try_from(endpoint.weight).unwrap_or(1);
+        endpoints.push(EndpointPlan { address: address.value.clone(), weight });
+    }
+    Some(ClusterPlan {
+        name: cluster.name.as_ref()?.value.clone(),
+        connect_timeout_ms: cluster.connect_timeout_ms,
+        response_timeout_ms: cluster.response_timeout_ms,
+        idle_timeout_ms: cluster.idle_timeout_ms,
+        idle_connections: usize(cluster.idle_connections),
+        endpoints,
+    })
+}
+
+fn route(route: &FileRoute, names: &Names, body_bytes_max: u64, issues: &Issues) -> Option<RoutePlan> {
+    let keys = route.jwt.as_ref().map(|jwt| refer(jwt, &names.key_sets, "jwt", issues));
+    let cluster = route.cluster.as_ref().and_then(|name| refer(name, &names.clusters, "cluster", issues));
+    if let Some(scopes) = &route.scopes
+        && route.jwt.is_none()
+    {
+        scopes.wrong(issues, "scopes come from a token; name the jwt this route accepts");
+    }
+    if route.limits.len() > LIMITS_MAX {
+        let name = route.name.as_ref()?;
+        issues.add(name.at, &name.key, format!("the route has more than {LIMITS_MAX} limits"));
+    }
+    let limits: Vec<_> = route.limits.iter().map(|found| limit(found, route.jwt.is_some(), issues)).collect();
+    let path = route.path.as_ref().and_then(|path| route_path(path, issues));
+    let methods = methods(route.methods.as_ref(), issues);
+    let host = route.host.as_ref().map(|host| {
+        let plain = host.value.trim_end_matches('.').to_ascii_lowercase();
+        if !is_authority(plain.as_bytes()) || plain.rsplit_once(':').is_some_and(|_| !plain.ends_with(']')) {
+            host.wrong(issues, format!("\"{}\" is not a host name; write it without a port", host.value));
+        }
+        plain
+    });
+    Some(RoutePlan {
+        name: route.name.as_ref()?.value.clone(),
+        host,
+        path: path?,
+        methods,
+        keys: match keys {
+            None => None,
+            Some(place) => Some(place?),
+        },
+        scopes: route
+            .scopes
+            .as_ref()
+            .map_or_else(Vec::new, |list| list.value.iter().map(|scope| scope.value.clone()).collect()),
+        limits: limits.into_iter().collect::<Option<_>>()?,
+        cluster: cluster?,
+        body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
+        version: route.version.as_ref().map_or_else(String::new, |version| version.value.clone()),
+    })
+}
+
+fn route_path(path: &Field<String>, issues: &Issues) -> Option<String> {
+    let trimmed = match path.value.trim_end_matches('/') {
+        "" => "/",
+        trimmed => trimmed,
+    };
+    let mut scratch = Vec::new();
+    let parsed = target::parse("GET", trimmed, &mut scratch);
+    let normal = parsed.ok().filter(|target| target.query.is_none() && target.authority.is_none());
+    let normal = normal.map(|target| String::from_utf8_lossy(target.path).into_owned());
+    match normal {
+        Some(normal) if normal == trimmed && !trimmed.contains(';') => Some(normal),
+        Some(normal) if !trimmed.contains(';') => {
+            path.wrong(issues, format!("\"{}\" is matched as \"{normal}\"; write it that way", path.value));
+            None
+        }
+        _ => {
+            let message = format!(
+                "\"{}\" is not a path; it begins with / and has no query, parameters, empty or dot segments",
+                path.value
+            );
+            path.wrong(issues, message);
+            None
+        }
+    }
+}
+
+fn methods(list: Option<&Field<Vec<Field<String>>>>, issues: &Issues) -> Methods {
+    let Some(list) = list else { return Methods::Any };
+    if list.value.is_empty() {
+        list.wrong(issues, "an empty list takes no request; leave it out to take any method");
+    }
+    for method in &list.value {
+        let token = !method.value.is_empty()
+            && method.value.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte));
+        if !token || method.value == "CONNECT" {
+            let message =
+                format!("\"{}\" is not a method this gateway takes; methods are upper case", method.value);
+            method.wrong(issues, message);
+        }
+    }
+    Methods::These(list.value.iter().map(|method| method.value.as_str().into()).collect())
+}
+
+fn limit(limit: &FileLimit, authenticated: bool, issues: &Issues) -> Option<(By, Quota)> {
+    let by = limit.by.as_ref().and_then(|by| {
+        let found = match by.value.split_once(':') {
+            None if by.value == "consumer" => Some(By::Consumer),
+            None if by.value == "ip" => Some(By::Ip),
+            None if by.value == "route" => Some(By::Route),
+            Some(("header", name)) if is_field_name(name) => Some(By::Header(name.into())),
+            _ => None,
+        };
+        if found.is_none() {
+            let message =
+                format!("\"{}\" is not one of \"consumer\", \"ip\", \"route\", \"header:NAME\"", by.value);
+            by.wrong(issues, message);
+        }
+        if found == Some(By::Consumer) && !authenticated {
+            by.wrong(issues, "the consumer comes from a token; name the jwt this route accepts");
+        }
+        found
+    });
+    let quota = limit
+        .quota
+        .as_ref()
+        .and_then(|text| Quota::parse(&text.value).map_err(|error| text.wrong(issues, error.0)).ok());
+    by.zip(quota)
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Two routes may share host and path only if no method is for both.
+fn refuse_duplicates(files: &[FileRoute], plans: &[Option<RoutePlan>], issues: &Issues) {
+    for (index, plan) in plans.iter().enumerate() {
+        let Some(plan) = plan else { continue };
+        for (earlier_index, earlier) in plans[..index].iter().enumerate() {
+            let Some(earlier) = earlier else { continue };
+            let same = plan.host == earlier.host && plan.path == earlier.path;
+            if same
+                && plan.methods.overlap(&earlier.methods)
+                && let (Some(path), Some(first)) = (&files[index].path, &files[earlier_index].path)
+            {
+                let message = format!(
+                    "route \"{}\" on line {} already has this path with some of these methods",
+                    earlier.name,
+                    issues.line_of(first.at)
+                );
+                path.wrong(issues, message);
+            }
+        }
+    }
+}
+
+fn network(field: &Field<String>, issues: &Issues) -> Option<IpNet> {
+    let parsed = field
+        .value
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| field.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    if parsed.is_none() {
+        let message = format!("\"{}\" is not a network; write for example \"10.0.0.0/8\"", field.value);
+        field.wrong(issues, message);
+    }
+    parsed
+}
+
+fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
+    if field.value == "auto" {
+        return None;
+    }
+    let count = field.value.parse().ok().filter(|count| (1..=1024).contains(count));
+    if count.is_none() {
+        field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
+    }
+    count
+}
+
+fn log_sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {
+    match field.value.as_str() {
+        "off" => LogSink::Off,
+        "stdout" => LogSink::Stdout,
+        path => {
+            let path = directory.join(path);
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if path.is_dir() {
+                field.wrong(issues, format!("{} is a directory; name a file in it", path.display()));
+            } else if parent.is_some_and(|parent| !parent.is_dir()) {
+                field.wrong(issues, format!("the directory of {} does not exist", path.display()));
+            }
+            LogSink::File(path)
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The configuration in force, as `/config` shows it: everything but secrets.
+
+use serde_json::{Value, json};
+
+use super::plan::Plan;
+
+/// `plan` as JSON. Built field by field from an allow-list, so that a secret cannot slip in.
+pub fn view(plan: &Plan) -> Value {
+    let key_sets: Vec<Value> = plan
+        .key_sets
+        .iter()
+        .map(|set| {
+            let keys: Vec<Value> = set
+                .keys
+                .iter()
+                .map(|key| json!({ "kid": key.kid(), "alg": key.algorithm().name() }))
+                .collect();
+            json!({
+                "name": set.name,
+                "issuer": set.issuer,
+                "audience": set.audience,
+                "leeway_s": set.leeway_s,
+                "require": set.require,
+                "consumer_claim": set.consumer_claim,
+                "keys": keys,
+            })
+        })
+        .collect();
+    let clusters: Vec<Value> = plan
+        .clusters
+        .iter()
+        .map(|cluster| {
+            let endpoints: Vec<Value> = cluster
+                .endpoints
+                .iter()
+                .map(|endpoint| json!({ "address": endpoint.address, "weight": endpoint.weight }))
+                .collect();
+            json!({
+                "name": cluster.name,
+                "connect_timeout_ms": cluster.connect_timeout_ms,
+                "response_timeout_ms": cluster.response_timeout_ms,
+                "idle_timeout_ms": cluster.idle_timeout_ms,
+                "idle_connections": cluster.idle_connections,
+                "endpoints": endpoints,
+            })
+        })
+        .collect();
+    let routes: Vec<Value> = plan
+        .routes
+        .iter()
+        .map(|route| {
+            json!({
+                "name": route.name,
+                "host": route.host,
+                "path": route.path,
+                "jwt": route.keys.map(|index| &plan.key_sets[index].name),
+                "scopes": route.scopes,
+                "limits": route.limits.iter().map(|(by, quota)| json!({
+                    "by": format!("{by:?}"),
+                    "quota": format!("{quota:?}"),
+                })).collect::<Vec<_>>(),
+                "cluster": plan.clusters[route.cluster].name,
+                "body_bytes_max": route.body_bytes_max,
+                "version": route.version,
+            })
+        })
+        .collect();
+    json!({
+        "listen": { "address": plan.listen, "admin": plan.admin },
+        "bounds": {
+            "connections": plan.bounds.connections,
+            "head_bytes_max": plan.bounds.head_bytes_max,
+            "headers_max": plan.bounds.headers_max,
+            "body_bytes_max": plan.bounds.body_bytes_max,
+            "keepalive_requests": plan.bounds.keepalive_requests,
+            "buffer_bytes": plan.bounds.buffer_bytes,
+            "limit_keys": plan.bounds.limit_keys,
+            "tokens": plan.bounds.tokens,
+        },
+        "timeouts_ms": {
+            "head": plan.timeouts.head_ms,
+            "body": plan.timeouts.body_ms,
+            "idle": plan.timeouts.idle_ms,
+            "drain": plan.timeouts.drain_ms,
+        },
+        "jwt": key_sets,
+        "cluster": clusters,
+        "route": routes,
+    })
+}

@@ -1,0 +1,297 @@
+//! What `/metrics` says: the meters of all shards, summed when asked.
+//!
+//! The shards do not notice a scrape. Text exposition by `prometheus-client`; the names are the contract's.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use crate::{
+    shared::{
+        counter::{Histogram, HistogramTotal},
+        lifecycle::Lifecycle,
+        meters::{ClusterMeters, PerShard, ShardMeters},
+    },
+    stage::{balance::Cluster, refusal::ANSWERS, snapshot::Snapshot},
+};
+
+use super::access_log::LogCounts;
+
+/// Everything there is to see of a running gateway.
+#[derive(Debug)]
+pub struct View {
+    /// The configuration in force.
+    pub snapshot: Arc<Snapshot>,
+    /// The shards' own counters.
+    pub shards: Arc<PerShard<ShardMeters>>,
+    /// The phases.
+    pub lifecycle: Arc<Lifecycle>,
+    /// What the log writer has done; absent when there is no log.
+    pub log: Option<Arc<LogCounts>>,
+    /// The runtime each shard got.
+    pub drivers: Vec<String>,
+    /// The share of the last second each shard was at work, in thousandths.
+    pub busy_permille: Vec<AtomicU64>,
+}
+
+impl View {
+    /// The text of `/metrics`.
+    pub fn text(self: &Arc<Self>) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Metrics(Arc::clone(self))));
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &registry) {
+            Ok(()) => text,
+            // Writing into a string fails only if a collector does, and ours only passes that on.
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+}
+
+/// Upper bounds of the histograms, in seconds: fine where a gateway's own share lies.
+const BUCKETS_S: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+const CLASSES: [&str; 6] = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Debug)]
+struct Metrics(Arc<View>);
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut out = Out(encoder);
+        let view = &*self.0;
+        requests(&mut out, view)?;
+        connections(&mut out, view)?;
+        decisions(&mut out, view)?;
+        process(&mut out, view)
+    }
+}
+
+fn requests(out: &mut Out<'_>, view: &View) -> fmt::Result {
+    let routes = view.snapshot.routes.routes();
+    let mut answers: Vec<([(&str, &str); 2], u64)> = Vec::new();
+    for (class, word) in CLASSES.iter().enumerate() {
+        for route in routes {
+            let count = route.meters.sum(|meters| &meters.answers[class]);
+            answers.push(([("route", &*route.name), ("code_class", *word)], count));
+        }
+        let unrouted = view.shards.sum(|meters| &meters.unrouted[class]);
+        answers.push(([("route", "-"), ("code_class", *word)], unrouted));
+    }
+    answers.retain(|(_, count)| *count > 0);
+    out.counters("tollgate_requests", "Requests answered, by route and class of status", &answers)?;
+    let refusals: Vec<_> = ANSWERS
+        .iter()
+        .map(|answer| {
+            ([("code", answer.word)], view.shards.sum(|meters| &meters.refusals[answer.code as usize]))
+        })
+        .collect();
+    out.counters("tollgate_refusals", "Requests the gateway answered itself, by code", &refusals)?;
+    let durations: Vec<_> = routes
+        .iter()
+        .map(|route| ([("route", &*route.name)], total(route.meters.iter().map(|meters| &meters.duration))))
+        .collect();
+    out.histograms(
+        "tollgate_request_duration_seconds",
+        "From the first byte of a request to the last of its answer",
+        &durations,
+    )?;
+    let added = [([("scope", "all")], total(view.shards.iter().map(|meters| &meters.added)))];
+    out.histograms("tollgate_added_latency_seconds", "Request duration minus the endpoint's share", &added)?;
+    let upstream = per_cluster(view, |cluster| total(cluster.meters.iter().map(|meters| &meters.duration)));
+    out.histograms(
+        "tollgate_upstream_duration_seconds",
+        "From the first byte sent to an endpoint to the last one read from it",
+        &upstream,
+    )
+}
+
+fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
+    let in_flight = view.shards.sum(|meters| &meters.in_flight);
+    out.gauge("tollgate_inflight_requests", "Requests in flight", in_flight)?;
+    let connections = view.shards.sum(|meters| &meters.connections);
+    out.gauge("tollgate_downstream_connections", "Client connections open", connections)?;
+    let mut upstream = Vec::new();
+    for cluster in &view.snapshot.clusters {
+        let sum = |counter: fn(&ClusterMeters) -> &_| cluster.meters.sum(counter);
+        let active = sum(|meters| &meters.connections_active);
+        let idle = sum(|meters| &meters.connections_idle);
+        upstream.push(([("cluster", &*cluster.name), ("state", "active")], active));
+        upstream.push(([("cluster", &*cluster.name), ("state", "idle")], idle));
+    }
+    out.gauges("tollgate_upstream_connections", "Connections to endpoints, in use and waiting", &upstream)?;
+    let reuses = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.reuses));
+    out.counters("tollgate_upstream_reuse", "Exchanges that found a waiting connection", &reuses)?;
+    let dials = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.dials));
+    out.counters("tollgate_upstream_dials", "Connections made to endpoints", &dials)?;
+    let mut up = Vec::new();
+    let mut load = Vec::new();
+    for cluster in &view.snapshot.clusters {
+        for endpoint in &cluster.endpoints {
+            let labels = [("cluster", &*cluster.name), ("endpoint", &*endpoint.name)];
+            up.push((labels, 1));
+            load.push((labels, u64::from(endpoint.load.in_flight())));
+        }
+    }
+    out.gauges("tollgate_endpoint_up", "Whether the endpoint may be chosen", &up)?;
+    out.gauges(
+        "tollgate_endpoint_inflight",
+        "Exchanges in flight at the endpoint, all shards together",
+        &load,
+    )
+}
+
+fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
+    let sum = |counter: fn(&ShardMeters) -> &_| view.shards.sum(counter);
+    let tokens = [
+        ([("result", "verified")], sum(|meters| &meters.tokens.verified)),
+        ([("result", "remembered")], sum(|meters| &meters.tokens.remembered)),
+        ([("result", "missing")], sum(|meters| &meters.tokens.missing)),
+        ([("result", "refused")], sum(|meters| &meters.tokens.refused)),
+    ];
+    out.counters("tollgate_jwt_verifications", "Verdicts on tokens", &tokens)?;
+    let mut limits = Vec::new();
+    let mut keys = 0;
+    for route in view.snapshot.routes.routes().iter().filter(|route| !route.limits.is_empty()) {
+        let admitted = route.meters.sum(|meters| &meters.admitted);
+        let limited = route.meters.sum(|meters| &meters.limited);
+        limits.push(([("route", &*route.name), ("decision", "admit")], admitted));
+        limits.push(([("route", &*route.name), ("decision", "refuse")], limited));
+        keys += route.limits.iter().map(|limit| limit.table.occupied() as u64).sum::<u64>();
+    }
+    out.counters("tollgate_limit_decisions", "What the limits of a route decided", &limits)?;
+    out.gauge("tollgate_limit_keys", "Keys the limits hold", keys)
+}
+
+fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {
+    let (written, dropped) =
+        view.log.as_ref().map_or((0, 0), |log| (log.written.load(Ordering::Relaxed), log.dropped()));
+    let none: [(&str, &str); 0] = [];
+    out.counters("tollgate_log_lines", "Lines written to the access log", &[(none, written)])?;
+    out.counters("tollgate_log_dropped", "Lines missing from the access log", &[(none, dropped)])?;
+    let names: Vec<String> = (0..view.drivers.len()).map(|shard| shard.to_string()).collect();
+    let busy: Vec<_> = names
+        .iter()
+        .zip(&view.busy_permille)
+        .map(|(shard, busy)| ([("shard", shard.as_str())], busy.load(Ordering::Relaxed) as f64 / 1_000.0))
+        .collect();
+    out.ratios("tollgate_shard_busy_ratio", "Share of the last second the shard was at work", &busy)?;
+    let drivers: Vec<_> = names
+        .iter()
+        .zip(&view.drivers)
+        .map(|(shard, driver)| ([("shard", shard.as_str()), ("driver", driver.as_str())], 1))
+        .collect();
+    out.gauges("tollgate_shard_driver", "The runtime each shard got", &drivers)?;
+    let blocks: Vec<_> = names
+        .iter()
+        .zip(view.shards.iter())
+        .map(|(shard, meters)| ([("shard", shard.as_str())], meters.blocks.get()))
+        .collect();
+    out.gauges("tollgate_shard_buffers", "Buffers lent out", &blocks)?;
+    out.gauge("tollgate_config_generation", "Which configuration is in force", view.snapshot.generation)?;
+    out.gauges("tollgate_build_info", "Which build this is", &[([("version", env!("CARGO_PKG_VERSION"))], 1)])
+}
+
+fn per_cluster<T>(view: &View, read: impl Fn(&Cluster) -> T) -> Vec<([(&str, &str); 1], T)> {
+    view.snapshot.clusters.iter().map(|cluster| ([("cluster", &*cluster.name)], read(cluster))).collect()
+}
+
+fn total<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> HistogramTotal {
+    let mut total = HistogramTotal::new();
+    histograms.for_each(|histogram| histogram.add_to(&mut total));
+    total
+}
+
+/// `prometheus-client`'s encoder with the few shapes we need.
+struct Out<'e>(DescriptorEncoder<'e>);
+
+type Labelled<'a, const N: usize, T> = ([(&'a str, &'a str); N], T);
+
+impl Out<'_> {
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[Labelled<'_, N, u64>],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let none: [(&str, &str); 0] = [];
+        self.gauges(name, help, &[(none, value)])
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[Labelled<'_, N, u64>],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            metric.encode_family(labels)?.encode_gauge(value)?;
+        }
+        Ok(())
+    }
+
+    fn ratios<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[Labelled<'_, N, f64>],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            metric.encode_family(labels)?.encode_gauge(value)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[Labelled<'_, N, HistogramTotal>],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, total) in samples {
+            let mut below = 0;
+            let mut buckets = Vec::with_capacity(BUCKETS_S.len() + 1);
+            for limit_s in BUCKETS_S {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "small and positive"
+                )]
+                let up_to = total.count_up_to((limit_s * 1e6).round() as u64);
+                buckets.push((limit_s, up_to - below));
+                below = up_to;
+            }
+            // Read the parts first and derive the count: the two then always agree.
+            let count = total.count();
+            buckets.push((f64::MAX, count - below));
+            let sum_s = total.sum_us as f64 / 1e6;
+            metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}

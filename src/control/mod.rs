@@ -1,0 +1,11 @@
+//! The control plane: everything that may be slow.
+//!
+//! Reads and compiles the configuration, writes the log, answers the admin address, sums the meters. May
+//! block, lock and allocate. Never touches a request: it meets the shards only in what `shared/` holds.
+
+pub mod access_log;
+pub mod admin;
+pub mod config;
+pub mod metrics;
+pub mod token;
+pub mod topology;

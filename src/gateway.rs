@@ -1,0 +1,364 @@
+//! Puts the planes together: bind, start, serve, drain.
+//!
+//! The one place that knows both planes. Everything that can fail fails here, before the first request, with
+//! a message that says what to do and an exit code that says what kind of thing it was.
+
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
+
+use crate::{
+    control::{
+        access_log::AccessLog,
+        admin::Admin,
+        config::{
+            Plan, compile,
+            plan::{DriverChoice, LogSink},
+            view,
+        },
+        metrics::View,
+        topology::Placement,
+    },
+    shard::{self, Driver, ShardPlan},
+    shared::{
+        lifecycle::{Lifecycle, Phase},
+        log_ring::{LogSender, log_ring},
+        meters::{PerShard, ShardMeters},
+    },
+};
+
+/// Why the gateway did not start, with the exit code for it.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration cannot be run on this machine.
+    Refused(String),
+    /// An address could not be bound.
+    Unbound(String),
+}
+
+/// A gateway whose addresses are bound and whose shards accept.
+pub struct Gateway {
+    /// Where requests come in.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    admin_listener: TcpListener,
+    admin_config: Arc<serde_json::Value>,
+    view: Arc<View>,
+    log: Option<AccessLog>,
+    drain_ms: u64,
+}
+
+/// Connections that may wait to be accepted, per shard and address; the system's own bound applies too.
+const BACKLOG: i32 = 4096;
+
+impl Gateway {
+    /// Binds everything and starts the shards.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(plan: Plan) -> Result<Self, StartError> {
+        let usable = Placement::usable();
+        let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
+        let shards = placement.cpus.len();
+        raise_file_limit(plan.bounds.connections, shards);
+        let (listen, mut listeners) = bind(&plan.listen, shards)?;
+        let admin_listener = TcpListener::bind(plan.admin).map_err(|error| {
+            StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin))
+        })?;
+        let admin = admin_listener.local_addr().map_err(|error| StartError::Unbound(error.to_string()))?;
+
+        let driver = driver(plan.driver)?;
+        let (log_plan, bounds, drain_ms) = (plan.log.clone(), plan.bounds.clone(), plan.timeouts.drain_ms);
+        let admin_config = Arc::new(view::view(&plan));
+        let snapshot = Arc::new(compile::compile(plan, shards).map_err(StartError::Refused)?);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| log_ring(log_plan.ring_bytes))
+            .map(|(sender, receiver)| (Some(sender), receiver))
+            .unzip();
+        let (log, mut senders): (_, Vec<Option<LogSender>>) = match log_plan.sink {
+            LogSink::Off => (None, (0..shards).map(|_| None).collect()),
+            sink => {
+                let log = AccessLog::start(&sink, log_plan.format, receivers, Arc::clone(&snapshot))
+                    .map_err(|error| {
+                        StartError::Refused(format!("log.access: {sink:?} cannot be opened: {error}"))
+                    })?;
+                (Some(log), senders)
+            }
+        };
+
+        let block_bytes = (2 * bounds.head_bytes_max).next_power_of_two().max(BLOCK_BYTES_MIN);
+        let blocks_max = (bounds.buffer_bytes / block_bytes).max(3);
+        let lifecycle = Arc::new(Lifecycle::default());
+        let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
+        let mut drivers = Vec::new();
+        for (index, cpu) in placement.cpus.iter().enumerate() {
+            let rung = shard::spawn(ShardPlan {
+                index,
+                cpu: *cpu,
+                driver,
+                listeners: listeners.pop().unwrap_or_default(),
+                connections_max: bounds.connections,
+                head_bytes_max: bounds.head_bytes_max,
+                block_bytes,
+                blocks_max,
+                tokens_max: bounds.tokens,
+                log: senders.pop().flatten(),
+                snapshot: Arc::clone(&snapshot),
+                lifecycle: Arc::clone(&lifecycle),
+                meters: Arc::clone(&meters),
+            })
+            .map_err(|error| StartError::Refused(format!("shard {index} cannot start: {error}")))?;
+            let place = cpu.map_or("any CPU".to_owned(), |cpu| format!("CPU {}", cpu.id));
+            tracing::info!("shard {index} on {place} with {rung}");
+            drivers.push(rung.to_string());
+        }
+        tracing::info!(
+            "{}",
+            memory_sum(&snapshot, &bounds, block_bytes, blocks_max, shards, log_plan.ring_bytes)
+        );
+        let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
+        let log_counts = log.as_ref().map(AccessLog::counts);
+        let view =
+            Arc::new(View { snapshot, shards: meters, lifecycle, log: log_counts, drivers, busy_permille });
+        for address in &listen {
+            tracing::info!("listening on {address}");
+        }
+        tracing::info!("admin on {admin}");
+        Ok(Self { listen, admin, admin_listener, admin_config, view, log, drain_ms })
+    }
+
+    /// Serves until told to stop, then drains. `beside` runs on the control thread meanwhile.
+    ///
+    /// # Errors
+    /// The control thread's own runtime could not be made.
+    pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let drain = Arc::new(Notify::new());
+            let admin = Admin {
+                view: Arc::clone(&self.view),
+                config: Arc::clone(&self.admin_config),
+                drain: Arc::clone(&drain),
+            };
+            self.admin_listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(self.admin_listener.try_clone()?)?;
+            tokio::spawn(async move {
+                if let Err(error) = admin.serve(listener).await {
+                    tracing::error!("the admin API ended: {error}");
+                }
+            });
+            tokio::spawn(watch_shards(Arc::clone(&self.view)));
+            tokio::select! {
+                result = self.wait_for_the_end(&drain) => result,
+                () = async { beside.await; std::future::pending().await } => Ok(()),
+            }?;
+            self.drain().await;
+            Ok::<_, std::io::Error>(())
+        })?;
+        if let Some(log) = self.log {
+            log.finish();
+        }
+        Ok(())
+    }
+
+    /// Until a signal or the admin API says that it is over.
+    async fn wait_for_the_end(&self, drain: &Notify) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut reopen = signal(SignalKind::user_defined1())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = drain.notified() => break,
+                _ = reopen.recv() => {
+                    if let Some(log) = &self.log {
+                        log.reopen();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(&self) {
+        let lifecycle = &self.view.lifecycle;
+        let in_flight = || self.view.shards.sum(|meters| &meters.in_flight);
+        tracing::info!("draining: {} requests in flight", in_flight());
+        lifecycle.advance(Phase::Draining);
+        let deadline = Instant::now() + Duration::from_millis(self.drain_ms);
+        while lifecycle.finished() < self.view.drivers.len() {
+            if Instant::now() >= deadline {
+                if lifecycle.phase() == Phase::Draining {
+                    tracing::warn!("the drain deadline has passed: {} requests are cut", in_flight());
+                    lifecycle.advance(Phase::Cutting);
+                } else if Instant::now() >= deadline + CUTTING {
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tracing::info!("drained");
+    }
+}
+
+/// A block holds a head twice: as it came, and with the gateway's fields.
+const BLOCK_BYTES_MIN: usize = 32 * 1024;
+/// What is cut gets this long to notice.
+const CUTTING: Duration = Duration::from_secs(2);
+
+fn driver(choice: DriverChoice) -> Result<Driver, StartError> {
+    match choice {
+        DriverChoice::Epoll => Ok(Driver::Epoll),
+        DriverChoice::Auto => {
+            if let Err(error) = shard::probe() {
+                tracing::warn!("this machine denies io_uring ({error}); using epoll, which costs more CPU");
+                return Ok(Driver::Epoll);
+            }
+            Ok(Driver::Auto)
+        }
+        DriverChoice::IoUring => match shard::probe() {
+            Ok(()) => Ok(Driver::IoUring),
+            Err(error) => Err(StartError::Refused(format!(
+                "shards.driver: this machine denies io_uring ({error}); see kernel.io_uring_disabled and the \
+                 container's seccomp profile, or set driver = \"auto\""
+            ))),
+        },
+    }
+}
+
+/// One listening socket per shard and address. The last shard's come first.
+fn bind(
+    addresses: &[SocketAddr],
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut bound = Vec::new();
+    let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for &address in addresses {
+        let failed = |error: std::io::Error| {
+            StartError::Unbound(format!("listen.address: {address} cannot be bound: {error}"))
+        };
+        // SO_REUSEPORT would let us share the port with another gateway without noticing.
+        drop(socket(address, false).map_err(failed)?);
+        let mut address = address;
+        for of_shard in &mut listeners {
+            let listener = socket(address, true).map_err(failed)?;
+            // Port 0 is chosen once, for all shards.
+            address = listener.local_addr().map_err(failed)?;
+            of_shard.push(listener);
+        }
+        bound.push(address);
+    }
+    Ok((bound, listeners))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Accepted connections inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Raises the limit on open files as far as it may be and as far as it is needed, and says so if that is
+/// not far enough.
+fn raise_file_limit(connections: usize, shards: usize) {
+    let needed = (2 * connections * shards + 64 * shards + 64) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = Rlimit { current: Some(needed.min(hard)), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("the limit on open files cannot be raised: {error}");
+        }
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if current < needed {
+        tracing::warn!(
+            "the limit on open files is {current}, but {shards} shards with bounds.connections = {connections} \
+             can need {needed} (one client and one endpoint connection each); raise it, or lower \
+             bounds.connections to {}",
+            (current.saturating_sub(64) / shards as u64).saturating_sub(64) / 2
+        );
+    }
+}
+
+/// The memory the gateway can come to hold, as a sum with a line of its own for each holder.
+fn memory_sum(
+    snapshot: &crate::stage::snapshot::Snapshot,
+    bounds: &crate::control::config::plan::Bounds,
+    block_bytes: usize,
+    blocks_max: usize,
+    shards: usize,
+    ring_bytes: usize,
+) -> String {
+    let limits: usize = snapshot
+        .routes
+        .routes()
+        .iter()
+        .flat_map(|route| &route.limits)
+        .map(|limit| {
+            let words: usize = limit.quota.windows().iter().map(|window| window.words()).sum();
+            limit.table.capacity() * (words + 1) * 8
+        })
+        .sum();
+    let parts = [
+        ("buffers", blocks_max * block_bytes * shards),
+        ("connections", bounds.connections * CONNECTION_BYTES * shards),
+        ("limits", limits),
+        ("tokens", bounds.tokens * TOKEN_BYTES * shards),
+        ("log rings", ring_bytes * shards),
+    ];
+    let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
+    let mebibytes = |bytes: usize| format!("{:.1}", bytes as f64 / (1024.0 * 1024.0));
+    let parts: Vec<String> =
+        parts.iter().map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes))).collect();
+    format!("memory at most {} MiB: {}", mebibytes(total), parts.join(" + "))
+}
+
+/// What one client connection holds besides buffers: its task and its socket's bookkeeping.
+const CONNECTION_BYTES: usize = 6 * 1024;
+/// What one remembered token holds, for tokens of common size.
+const TOKEN_BYTES: usize = 1024;
+
+/// Once a second, looks at how much of it each shard was at work.
+async fn watch_shards(view: Arc<View>) {
+    let at_work_ns = |thread: u64| -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+        stat.split_ascii_whitespace().next()?.parse().ok()
+    };
+    let mut before: Vec<Option<(Instant, u64)>> = vec![None; view.drivers.len()];
+    loop {
+        for ((shard, before), busy) in view.shards.iter().zip(&mut before).zip(&view.busy_permille) {
+            let now = Instant::now();
+            let Some(worked_ns) = at_work_ns(shard.thread.get()) else { continue };
+            if let Some((then, worked_before_ns)) = *before {
+                let elapsed_ns = u64::try_from((now - then).as_nanos()).unwrap_or(u64::MAX).max(1);
+                let permille = worked_ns.saturating_sub(worked_before_ns) * 1_000 / elapsed_ns;
+                busy.store(permille.min(1_000), Ordering::Relaxed);
+            }
+            *before = Some((now, worked_ns));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

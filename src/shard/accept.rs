@@ -1,0 +1,115 @@
+//! Step 1, accept: a listener of the shard's own, a bound, and nothing lost on the way.
+//!
+//! Each shard has its own socket in the SO_REUSEPORT group, so no connection ever changes shards. At the
+//! bound a connection is told 503 and closed; when the process is out of descriptors the loop pauses
+//! instead of spinning.
+
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+
+use monoio::{
+    io::CancelHandle,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    http::encode::Persistence,
+    shared::record::Delivery,
+    stage::{
+        limit::Standings,
+        refusal::{self, Code, Envelope, Refusal},
+    },
+};
+
+use super::{Shard, connection, ring::Rung, socket::Socket, watch::Direction};
+
+/// Pause when the system has no descriptor or memory for another connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(20);
+/// Connections beyond the bound that are told so at the same time; further ones are just closed.
+const FAREWELLS_MAX: usize = 256;
+/// How long such a connection may take to listen, in milliseconds.
+const FAREWELL_MS: u64 = 1_000;
+
+/// A listening socket, held twice: by the runtime, and as it came, to empty its queue at the end.
+pub(super) struct Listener {
+    ring: TcpListener,
+    system: std::net::TcpListener,
+}
+
+impl Listener {
+    /// Makes a listening socket the runtime's. The ring needs it blocking, epoll the opposite.
+    pub(super) fn adopt(listener: std::net::TcpListener, rung: Rung) -> io::Result<Self> {
+        listener.set_nonblocking(rung == Rung::Epoll)?;
+        Ok(Self { system: listener.try_clone()?, ring: TcpListener::from_std(listener)? })
+    }
+}
+
+/// Accepts until cancelled, then takes what is still queued: closing a listener resets what waits in it.
+pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle) {
+    loop {
+        match listener.ring.cancelable_accept(stop.clone()).await {
+            Ok((stream, peer)) => admit(&shard, stream, peer),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ECANCELED) => break,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    monoio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+                // The connection was gone before it was accepted; there will be others.
+                _ => {}
+            },
+        }
+    }
+    if listener.system.set_nonblocking(true).is_ok() {
+        while let Ok((stream, peer)) = listener.system.accept() {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                admit(&shard, stream, peer);
+            }
+        }
+    }
+}
+
+fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+    shard.meters().accepted.add(1);
+    let socket = Socket::new(stream, &shard.watches);
+    if shard.connections.get() < shard.connections_max {
+        shard.connections.set(shard.connections.get() + 1);
+        shard.meters().connections.add(1);
+        let shard = Rc::clone(shard);
+        monoio::spawn(async move {
+            connection::run(&shard, socket, peer).await;
+            shard.connections.set(shard.connections.get() - 1);
+            shard.meters().connections.subtract(1);
+        });
+        return;
+    }
+    shard.meters().refusals[Code::Overloaded as usize].add(1);
+    if shard.farewells.get() < FAREWELLS_MAX {
+        shard.farewells.set(shard.farewells.get() + 1);
+        let shard = Rc::clone(shard);
+        monoio::spawn(async move {
+            bid_farewell(&shard, &socket).await;
+            shard.farewells.set(shard.farewells.get() - 1);
+        });
+    }
+}
+
+/// Tells one connection too many that there is no room.
+async fn bid_farewell(shard: &Shard, socket: &Socket) {
+    let Some(mut block) = shard.replies.rent() else { return };
+    let request_id = format!("{:032x}", shard.desk.borrow_mut().rng.u128(..));
+    let date = *shard.date.borrow();
+    let envelope = Envelope {
+        request_id: request_id.as_bytes(),
+        date: &date,
+        persistence: Persistence::Close,
+        delivery: Delivery::NotSent,
+        standings: &Standings::default(),
+        head_only: false,
+    };
+    let overloaded = Refusal::new(Code::Overloaded, "connections");
+    if refusal::encode(&overloaded, &envelope, &mut block).is_ok() {
+        let _ = socket.try_send(&[block.unread()]);
+    }
+    block.clear();
+    connection::linger(socket, &mut block, shard.clock.now().monotonic_ms() + FAREWELL_MS).await;
+    socket.watch().clear(Direction::Read);
+}

@@ -1,0 +1,193 @@
+//! One downstream connection: its requests in turn, from the first byte to the close.
+//!
+//! Owns the socket and the buffer its requests arrive in, which is rented when a request begins and given
+//! back when none is there. Knows how to read a head and how to part from a client; what happens in
+//! between is `request.rs`.
+
+use std::{io, net::SocketAddr, rc::Rc};
+
+use crate::{
+    base::{block::Block, clock::Moment},
+    http::{
+        HeadError, head,
+        scan::{HeadScan, Scan},
+    },
+    stage::refusal::{Code, Refusal},
+};
+
+use super::{Shard, request, socket::Socket, watch::Direction};
+
+/// A client's connection.
+pub(super) struct Downstream {
+    pub(super) socket: Socket,
+    pub(super) peer: SocketAddr,
+    /// What was read and not yet used; while an exchange runs, its head is still in front.
+    pub(super) block: Option<Block>,
+    /// Requests read so far.
+    pub(super) requests: u64,
+}
+
+/// How an exchange leaves its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It can take another request.
+    Another,
+    /// All is said, and nothing more can come that matters.
+    Close,
+    /// It closes, but the client may still be sending: it is heard out for a while, because bytes that
+    /// arrive at a closed socket make the kernel throw away the answer on its way.
+    CloseAfterLinger,
+    /// It is cut, so that the client cannot take half an answer for a whole one.
+    Reset,
+}
+
+/// What came of waiting for a head.
+pub(super) enum Arrival {
+    /// A head of so many bytes stands at the front of the block; its first byte came at this moment.
+    Head(usize, Moment),
+    /// Something that is none, or too late; the moment is that of its first byte.
+    Refused(Refusal, Moment),
+    /// The client left, or never said anything.
+    Nothing,
+}
+
+/// How long a parting client is heard out, in milliseconds, and how many bytes of it.
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Serves a connection to its end.
+pub(super) async fn run(shard: &Rc<Shard>, socket: Socket, peer: SocketAddr) {
+    let mut downstream = Downstream { socket, peer, block: None, requests: 0 };
+    loop {
+        match request::serve(shard, &mut downstream).await {
+            Next::Another => {}
+            Next::Close => return,
+            Next::CloseAfterLinger => {
+                let mut block = downstream.block.take().or_else(|| shard.blocks.rent());
+                if let Some(block) = &mut block {
+                    let until_ms = shard.clock.now().monotonic_ms() + LINGER_MS;
+                    linger(&downstream.socket, block, until_ms).await;
+                }
+                return;
+            }
+            Next::Reset => {
+                downstream.socket.reset_on_close();
+                return;
+            }
+        }
+    }
+}
+
+/// Says that nothing more will be sent, then reads and forgets until the peer has closed.
+pub(super) async fn linger(socket: &Socket, block: &mut Block, until_ms: u64) {
+    socket.finish_sending();
+    socket.watch().set(Direction::Read, until_ms);
+    let mut heard = 0;
+    while heard < LINGER_BYTES {
+        block.clear();
+        match socket.recv(block, usize::MAX).await {
+            Ok(0) | Err(_) => return,
+            Ok(received) => heard += received,
+        }
+    }
+}
+
+impl Downstream {
+    /// Waits for the next request and reads its head.
+    pub(super) async fn read_head(&mut self, shard: &Shard) -> Arrival {
+        let timeouts = shard.snapshot.timeouts;
+        if self.block.as_ref().is_none_or(|block| block.unread().is_empty()) {
+            // Between requests a connection holds no buffer.
+            self.block = None;
+            self.socket.watch().set(Direction::Read, shard.recent_ms() + timeouts.idle_ms);
+            self.socket.watch().set_idle(true);
+            if shard.draining.get() {
+                return Arrival::Nothing;
+            }
+            let waited = self.socket.readable().await;
+            self.socket.watch().set_idle(false);
+            if waited.is_err() {
+                return Arrival::Nothing;
+            }
+        }
+        let started = shard.clock.now();
+        self.socket.watch().set(Direction::Read, started.monotonic_ms() + timeouts.head_ms);
+        let arrival = self.collect_head(shard, started).await;
+        self.socket.watch().clear(Direction::Read);
+        arrival
+    }
+
+    async fn collect_head(&mut self, shard: &Shard, started: Moment) -> Arrival {
+        let refused = |refusal| Arrival::Refused(refusal, started);
+        if self.block.is_none() {
+            let Some(rented) = shard.blocks.rent() else {
+                return refused(Refusal::new(Code::Overloaded, "buffers"));
+            };
+            self.block = Some(rented);
+        }
+        let Some(block) = &mut self.block else { return Arrival::Nothing };
+        let mut scan = HeadScan::default();
+        let mut leading_line = false;
+        let mut fresh = block.unread().is_empty();
+        loop {
+            if fresh {
+                match self.socket.try_recv(block, usize::MAX) {
+                    Ok(Some(0)) | Err(_) => return Arrival::Nothing,
+                    Ok(Some(_)) => {}
+                    Ok(None) => match self.socket.readable().await {
+                        Ok(()) => continue,
+                        Err(error)
+                            if error.kind() == io::ErrorKind::TimedOut && !block.unread().is_empty() =>
+                        {
+                            return refused(Refusal::new(Code::HeadTimeout, "head"));
+                        }
+                        Err(_) => return Arrival::Nothing,
+                    },
+                }
+            }
+            fresh = true;
+            // RFC 9112 section 2.2: one empty line before a request line is forgiven.
+            if !leading_line && block.unread().starts_with(b"\r\n") {
+                leading_line = true;
+                block.consume(2);
+                block.compact_to(0);
+            }
+            match scan.advance(block.unread()) {
+                Scan::Complete(length) if length <= shard.head_bytes_max => {
+                    return Arrival::Head(length, started);
+                }
+                Scan::Complete(_) => return refused(HeadError::HeadTooLarge("bytes").into()),
+                Scan::BareLineFeed => return refused(HeadError::Malformed("a bare line feed").into()),
+                Scan::Partial { trial } => {
+                    let unread = block.unread();
+                    if unread.len() >= shard.head_bytes_max {
+                        // No line has ended yet: it is the target that does not end.
+                        let line_ended = memchr::memchr(b'\n', unread).is_some();
+                        return refused(match line_ended {
+                            true => HeadError::HeadTooLarge("bytes").into(),
+                            false => HeadError::TargetTooLong.into(),
+                        });
+                    }
+                    if trial
+                        && !unread.is_empty()
+                        && unread != b"\r"
+                        && let Err(error) = head::check_partial(unread)
+                    {
+                        return refused(error.into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Downstream {
+    /// Lets go of the head that was served; what came behind it is the next request's.
+    pub(super) fn end_exchange(&mut self) {
+        match &mut self.block {
+            Some(block) if block.unread().is_empty() => self.block = None,
+            Some(block) => block.compact_to(0),
+            None => {}
+        }
+    }
+}

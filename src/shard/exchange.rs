@@ -1,0 +1,231 @@
+//! One request and its answer: what is known of it from its first byte to its log line.
+
+use std::{cell::Cell, net::IpAddr, ops::Range};
+
+use crate::{
+    base::clock::Moment,
+    http::{Version, answer::Asked, encode::Persistence, framing::Framing, head::RequestHead},
+    shared::record::{Delivery, Record},
+    stage::{
+        Facts,
+        settle::{Outcome, settle},
+        snapshot::Snapshot,
+    },
+};
+
+use super::{Shard, connection::Downstream};
+
+/// An exchange in progress. Borrows the snapshot it was decided by.
+pub(super) struct Exchange<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    /// When the request's first byte came.
+    pub(super) started: Moment,
+    /// Bytes of the head, which stays at the front of the connection's block to the end.
+    pub(super) head_bytes: usize,
+    /// Where the method stands in the head.
+    pub(super) method: Range<usize>,
+    /// Where the path stands in the head, as it was sent.
+    pub(super) path: Range<usize>,
+    /// Where `Referer` and `User-Agent` stand, if the log wants them.
+    pub(super) agents: [Range<usize>; 2],
+    pub(super) request_id: RequestId,
+    pub(super) trace_id: u128,
+    pub(super) client_ip: IpAddr,
+    pub(super) version: Version,
+    pub(super) asked: Asked,
+    /// How the request's body arrives.
+    pub(super) framing: Framing,
+    pub(super) expects_continue: bool,
+    /// Whether the client can send another request on this connection.
+    pub(super) keeps_alive: bool,
+    pub(super) facts: Facts<'s>,
+    /// Bytes read of the request's body.
+    pub(super) body_bytes_in: Cell<u64>,
+    /// Bytes sent to the client.
+    pub(super) bytes_out: Cell<u64>,
+    /// Status of the endpoint's answer, once its head is on its way to the client; 0 before.
+    pub(super) status_sent: Cell<u16>,
+}
+
+/// `X-Request-Id`: the client's own, if it is a sane token, or one we made.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId {
+    bytes: [u8; Self::BYTES_MAX],
+    length: u8,
+}
+
+impl RequestId {
+    /// The longest id that is kept.
+    pub(super) const BYTES_MAX: usize = 128;
+
+    /// The client's, if it has 1 to [`Self::BYTES_MAX`] characters, none of which needs escaping anywhere.
+    pub(super) fn given(id: &[u8]) -> Option<Self> {
+        let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
+        if id.is_empty() || id.len() > Self::BYTES_MAX || !id.iter().all(sane) {
+            return None;
+        }
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..id.len()].copy_from_slice(id);
+        Some(Self { bytes, length: u8::try_from(id.len()).ok()? })
+    }
+
+    fn made(number: u128) -> Self {
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..32].copy_from_slice(&hex(number));
+        Self { bytes, length: 32 }
+    }
+
+    /// The id.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl<'s> Exchange<'s> {
+    /// An exchange of whose request nothing is known yet.
+    pub(super) fn new(shard: &Shard, snapshot: &'s Snapshot, peer: IpAddr, started: Moment) -> Self {
+        let trace_id = shard.desk.borrow_mut().rng.u128(1..);
+        Self {
+            snapshot,
+            started,
+            head_bytes: 0,
+            method: 0..0,
+            path: 0..0,
+            agents: [0..0, 0..0],
+            request_id: RequestId::made(trace_id),
+            trace_id,
+            client_ip: peer,
+            version: Version::Http11,
+            asked: Asked::ForAll,
+            framing: Framing::Empty,
+            expects_continue: false,
+            keeps_alive: false,
+            facts: Facts::default(),
+            body_bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            status_sent: Cell::new(0),
+        }
+    }
+
+    /// Notes what the head says, all of it as places in `block`, the bytes the head was parsed from.
+    pub(super) fn note_head(&mut self, head: &RequestHead<'_, '_>, block: &[u8]) {
+        self.method = place(block, head.method.as_bytes());
+        self.version = head.version;
+        self.framing = head.framing;
+        self.expects_continue = head.expects_continue;
+        self.keeps_alive = head.keeps_alive();
+        self.asked = if head.method == "HEAD" { Asked::ForHeadOnly } else { Asked::ForAll };
+    }
+
+    /// The method.
+    pub(super) fn method_of<'b>(&self, block: &'b [u8]) -> &'b [u8] {
+        &block[self.method.clone()]
+    }
+
+    /// How the connection goes on after an answer.
+    pub(super) fn persistence(&self, shard: &Shard, downstream_requests: u64) -> Persistence {
+        let keep = self.keeps_alive
+            && !shard.draining.get()
+            && downstream_requests < self.snapshot.keepalive_requests;
+        match (keep, self.version) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http11) => Persistence::Keep,
+            (true, Version::Http10) => Persistence::KeepSaid,
+        }
+    }
+
+    /// Steps behind the answer: counts the outcome and hands its record to the log.
+    pub(super) fn settle(&self, shard: &Shard, downstream: &Downstream, outcome: &Outcome<'_>) {
+        let duration_us = shard.clock.now().since_us(self.started);
+        settle(shard.index, shard.meters(), self.facts.route, outcome, duration_us);
+        let mut log = shard.log.borrow_mut();
+        let Some(log) = &mut *log else { return };
+        let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
+        let record = Record {
+            unix_us: self.started.unix_us,
+            generation: self.snapshot.generation,
+            client_ip: self.client_ip,
+            trace_id: self.trace_id,
+            route: self.facts.route.map(|route| route.index),
+            endpoint: outcome.endpoint.map(|(cluster, endpoint)| (cluster.index, endpoint)),
+            status: outcome.status,
+            code: outcome.code().map(|code| code as u8),
+            attempts: outcome.attempts,
+            delivery: outcome.delivery,
+            bytes_in: self.head_bytes as u64 + self.body_bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            duration_us,
+            upstream_us: outcome.upstream_us,
+            request_id: self.request_id.as_bytes(),
+            consumer: self.facts.caller.as_ref().map_or(b"", |caller| caller.consumer.as_bytes()),
+            method: self.method_of(block),
+            path: &block[self.path.clone()],
+            reason: outcome.reason().as_bytes(),
+            referer: &block[self.agents[0].clone()],
+            user_agent: &block[self.agents[1].clone()],
+        };
+        let mut packed = shard.record_scratch.borrow_mut();
+        record.pack(&mut packed);
+        shard.meters().log_records.add(1);
+        log.send(&packed);
+    }
+
+    /// An outcome in which the gateway answered itself, or nobody was there to be answered.
+    pub(super) fn outcome(&self, status: u16, reason: &'static str) -> Outcome<'s> {
+        Outcome {
+            status,
+            refusal: None,
+            reason,
+            endpoint: None,
+            attempts: 0,
+            delivery: Delivery::NotSent,
+            upstream_us: 0,
+        }
+    }
+}
+
+/// Where `part` stands in `whole`, which it was cut from; nowhere if it was not.
+pub(super) fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    match start.checked_add(part.len()) {
+        Some(end) if end <= whole.len() => start..end,
+        _ => 0..0,
+    }
+}
+
+/// 32 lower-case hex digits.
+pub(super) fn hex(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (index, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (124 - 4 * index)) as usize & 15];
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_digits() {
+        assert_eq!(&hex(0x0123_4567_89ab_cdef), b"00000000000000000123456789abcdef");
+        assert_eq!(&hex(u128::MAX), &[b'f'; 32]);
+    }
+
+    #[test]
+    fn sane_ids() {
+        for id in [&b"7f3a-b:c@d/e=+._"[..], &[b'a'; 128]] {
+            assert_eq!(RequestId::given(id).unwrap().as_bytes(), id);
+        }
+        for id in [&b""[..], b"a b", b"a\"b", b"a\\b", b"\xc3\xa9", &[b'a'; 129]] {
+            assert!(RequestId::given(id).is_none(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn places() {
+        let whole = b"GET /a HTTP/1.1";
+        assert_eq!(place(whole, &whole[4..6]), 4..6);
+        assert_eq!(place(whole, b"elsewhere"), 0..0);
+    }
+}

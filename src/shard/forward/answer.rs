@@ -1,0 +1,268 @@
+//! The endpoint's answer on its way to the client.
+//!
+//! Read, checked, written anew. Head and the beginning of the body go out in one write; the rest is relayed
+//! piece by piece, so a client that reads slowly slows the endpoint down. An answer that breaks off is cut
+//! in a way the client can see.
+
+use std::io;
+
+use crate::{
+    base::block::Block,
+    http::{
+        Version, answer,
+        body::{BodyReader, FrameRoom, frame},
+        encode::{self, Persistence, framing_for},
+        field::Storage,
+        framing::Framing,
+        scan::{HeadScan, Scan},
+    },
+    stage::retry::{Answered, Cause},
+};
+
+use super::super::{Shard, connection::Next, exchange::Exchange, socket::Socket, watch::Direction};
+
+/// Interim answers one exchange may have; an endpoint that sends more is broken.
+const INTERIM_MAX: u32 = 16;
+/// The longest answer head, in bytes, is what a block holds.
+const HEAD_TOO_LONG: Cause = Cause::Invalid("the answer's head does not fit a block");
+/// Payload up to this length is copied behind the head, so that both leave in one plain send.
+const COPIED_BYTES_MAX: usize = 4096;
+/// Room a chunk's frame needs beside its payload.
+const FRAME_BYTES: usize = 32;
+
+/// Reads one endpoint's answer and passes it on.
+pub(super) struct Download<'a, 's> {
+    pub(super) shard: &'a Shard,
+    pub(super) exchange: &'a Exchange<'s>,
+    pub(super) upstream: &'a Socket,
+    pub(super) downstream: &'a Socket,
+    /// Requests read on the downstream connection so far.
+    pub(super) requests: u64,
+    /// What was read from the endpoint and not yet passed on.
+    pub(super) block: &'a mut Block,
+    /// Where heads are written.
+    pub(super) out: &'a mut Block,
+    pub(super) response_timeout_ms: u64,
+}
+
+/// How an answer ended.
+pub(super) enum DownloadEnd {
+    /// Passed on whole.
+    Complete {
+        status: u16,
+        next: Next,
+        /// Whether the endpoint's connection can serve again.
+        upstream_reusable: bool,
+    },
+    /// The endpoint broke off after the client had been sent some of it.
+    Cut { status: u16, reason: &'static str, next: Next },
+    /// The client would not take it.
+    ClientGone { status: u16 },
+    /// No answer came of which anything was passed on.
+    None { cause: Cause, answered: Answered },
+}
+
+impl Download<'_, '_> {
+    /// Passes the answer on. `request_finished` tells whether all of the request was sent, as of now.
+    pub(super) async fn run(mut self, request_finished: impl Fn() -> bool) -> DownloadEnd {
+        for _ in 0..INTERIM_MAX {
+            let head_bytes = match self.read_head().await {
+                Ok(head_bytes) => head_bytes,
+                Err(end) => return end,
+            };
+            let passage = match self.encode_head(head_bytes, request_finished()) {
+                Ok(passage) => passage,
+                Err(cause) => return DownloadEnd::None { cause, answered: Answered::Begun },
+            };
+            self.block.consume(head_bytes);
+            match passage {
+                Passage::Interim => {
+                    if !self.out.unread().is_empty() && self.send([self.out.unread()]).await.is_err() {
+                        return DownloadEnd::ClientGone { status: 499 };
+                    }
+                }
+                Passage::Final(answer) => return self.pass_body(answer, request_finished).await,
+            }
+        }
+        DownloadEnd::None { cause: Cause::Invalid("too many interim answers"), answered: Answered::Begun }
+    }
+
+    /// Waits for a head; its length once it is there.
+    async fn read_head(&mut self) -> Result<usize, DownloadEnd> {
+        let mut scan = HeadScan::default();
+        let none = |cause, block: &Block| DownloadEnd::None {
+            cause,
+            answered: if block.unread().is_empty() { Answered::No } else { Answered::Begun },
+        };
+        loop {
+            match scan.advance(self.block.unread()) {
+                Scan::Complete(length) => return Ok(length),
+                Scan::BareLineFeed => return Err(none(Cause::Invalid("a bare line feed"), self.block)),
+                Scan::Partial { .. } => {}
+            }
+            self.block.compact_to(0);
+            if self.block.room() == 0 {
+                return Err(none(HEAD_TOO_LONG, self.block));
+            }
+            match self.upstream.recv(self.block, usize::MAX).await {
+                Ok(0) => return Err(none(Cause::Broken, self.block)),
+                Ok(_) => {
+                    self.shard.clock.now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(none(Cause::TimedOut, self.block));
+                }
+                Err(_) => return Err(none(Cause::Broken, self.block)),
+            }
+        }
+    }
+
+    /// Decides about the head at the front of the block, and writes what the client gets to see of it.
+    fn encode_head(&mut self, head_bytes: usize, request_finished: bool) -> Result<Passage, Cause> {
+        let exchange = self.exchange;
+        self.out.clear();
+        let mut storage = Storage::new();
+        let head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
+            .map_err(|error| Cause::Invalid(error.0))?;
+        if head.is_interim() {
+            // RFC 9110 section 15.2: not for an HTTP/1.0 client.
+            if exchange.version == Version::Http11 {
+                encode::answer(
+                    self.out,
+                    &head,
+                    Framing::Empty,
+                    exchange.request_id.as_bytes(),
+                    Persistence::Keep,
+                )
+                .map_err(|_| HEAD_TOO_LONG)?;
+            }
+            return Ok(Passage::Interim);
+        }
+        let leaving = framing_for(exchange.version, head.framing);
+        // Before the request was read to its end nobody knows whether it ever will be.
+        let persistence = if leaving == Framing::Close || !request_finished {
+            Persistence::Close
+        } else {
+            exchange.persistence(self.shard, self.requests)
+        };
+        encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), persistence)
+            .map_err(|_| HEAD_TOO_LONG)?;
+        let (status, arriving, keeps_alive) = (head.status, head.framing, head.keeps_alive());
+        Ok(Passage::Final(FinalAnswer { status, arriving, leaving, persistence, keeps_alive }))
+    }
+
+    /// Passes on the body behind a head that is written but not yet sent.
+    async fn pass_body(mut self, answer: FinalAnswer, request_finished: impl Fn() -> bool) -> DownloadEnd {
+        let status = answer.status;
+        // A body that ends by close must not seem to end where it was cut.
+        let cut_by = if answer.leaving == Framing::Close { Next::Reset } else { Next::Close };
+        let cut = |reason| DownloadEnd::Cut { status, reason, next: cut_by };
+        let mut reader = BodyReader::new(answer.arriving, u64::MAX);
+        let mut room = FrameRoom::default();
+        let mut head_sent = false;
+        let mut filled_up = false;
+        loop {
+            let piece = match reader.piece(self.block.unread_mut()) {
+                Ok(piece) => piece,
+                Err(_) if !head_sent => {
+                    let cause = Cause::Invalid("a malformed chunk");
+                    return DownloadEnd::None { cause, answered: Answered::Begun };
+                }
+                Err(_) => return cut("endpoint sent a malformed chunk"),
+            };
+            if !head_sent || piece.payload > 0 || piece.last {
+                let [before, payload, behind] =
+                    frame(&piece, self.block.unread(), answer.leaving, &mut room).parts;
+                let sent = if head_sent {
+                    self.send([before, payload, behind]).await
+                } else if payload.len() <= COPIED_BYTES_MAX && self.out.room() > payload.len() + FRAME_BYTES {
+                    for part in [before, payload, behind] {
+                        self.out.append(part);
+                    }
+                    self.send([self.out.unread()]).await
+                } else {
+                    self.send([self.out.unread(), before, payload, behind]).await
+                };
+                self.exchange.status_sent.set(status);
+                head_sent = true;
+                if sent.is_err() {
+                    return DownloadEnd::ClientGone { status };
+                }
+            }
+            self.block.consume(piece.consumed);
+            if reader.is_done() {
+                break;
+            }
+            self.block.compact_to(0);
+            if self.block.room() == 0 {
+                return cut("endpoint's trailers do not fit a block");
+            }
+            match self.read_body(filled_up).await {
+                Ok(0) if reader.closed() => {
+                    if answer.leaving == Framing::Chunked && self.send([b"0\r\n\r\n"]).await.is_err() {
+                        return DownloadEnd::ClientGone { status };
+                    }
+                    break;
+                }
+                Ok(0) => return cut("endpoint closed within its answer"),
+                Ok(_) => filled_up = self.block.room() == 0,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return cut("endpoint stalled within its answer");
+                }
+                Err(_) => return cut("endpoint broke off its answer"),
+            }
+        }
+        let finished = request_finished();
+        DownloadEnd::Complete {
+            status,
+            next: match answer.persistence {
+                Persistence::Keep | Persistence::KeepSaid => Next::Another,
+                Persistence::Close if finished => Next::Close,
+                Persistence::Close => Next::CloseAfterLinger,
+            },
+            // Whatever follows the answer was not asked for.
+            upstream_reusable: finished && answer.keeps_alive && self.block.unread().is_empty(),
+        }
+    }
+
+    /// More of the body. When the last read filled the block there is most likely more already, and a wait
+    /// would only cost.
+    async fn read_body(&mut self, filled_up: bool) -> io::Result<usize> {
+        if filled_up && let Some(received) = self.upstream.try_recv(self.block, usize::MAX)? {
+            return Ok(received);
+        }
+        let until_ms = self.shard.clock.now().monotonic_ms() + self.response_timeout_ms;
+        self.upstream.watch().set(Direction::Read, until_ms);
+        let received = self.upstream.recv(self.block, usize::MAX).await;
+        self.shard.clock.now();
+        received
+    }
+
+    async fn send<const N: usize>(&self, parts: [&[u8]; N]) -> Result<(), ()> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let timeout_ms = self.exchange.snapshot.timeouts.body_ms;
+        let sent = self.downstream.send_all(parts, timeout_ms, || self.shard.recent_ms()).await;
+        let bytes = sent.as_ref().map_or_else(|failed| failed.sent, |()| bytes);
+        self.exchange.bytes_out.set(self.exchange.bytes_out.get() + bytes as u64);
+        sent.map_err(drop)
+    }
+}
+
+/// What follows from an answer's head.
+enum Passage {
+    /// The final answer is still to come.
+    Interim,
+    /// This is it.
+    Final(FinalAnswer),
+}
+
+struct FinalAnswer {
+    status: u16,
+    /// How its body comes from the endpoint.
+    arriving: Framing,
+    /// How it goes to the client.
+    leaving: Framing,
+    persistence: Persistence,
+    /// Whether the endpoint keeps its connection open.
+    keeps_alive: bool,
+}

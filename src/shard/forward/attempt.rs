@@ -1,0 +1,228 @@
+//! One attempt: a connection, the request out, the answer back.
+//!
+//! While the body is still on its way both directions run at once, in one task: whichever has something to
+//! do goes on. Dropping one of them loses nothing, because a wait holds no bytes.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use crate::{
+    base::block::Block,
+    stage::{
+        balance::{Cluster, Endpoint},
+        refusal::{Code, Refusal},
+        retry::{Answered, Carrier, Cause, Failure, Sent},
+    },
+};
+
+use super::{
+    super::{
+        Shard,
+        connection::{Downstream, Next},
+        exchange::Exchange,
+        socket::{SendError, Socket},
+        watch::Direction,
+    },
+    answer::{Download, DownloadEnd},
+    pool::{Lease, Source},
+    upload::{Upload, UploadFault},
+};
+
+/// What one attempt is about.
+pub(super) struct Attempt<'a, 's> {
+    pub(super) shard: &'a Rc<Shard>,
+    pub(super) exchange: &'a Exchange<'s>,
+    pub(super) cluster: &'s Cluster,
+    pub(super) endpoint: &'s Endpoint,
+}
+
+/// How an attempt ended.
+pub(super) enum Ending {
+    /// The client was sent an answer, whole unless `reason` says otherwise.
+    Answered { status: u16, reason: &'static str, next: Next },
+    /// The client left while its body was on its way.
+    ClientGone { reason: &'static str, sent: Sent },
+    /// The request turned out to be one to refuse.
+    Refused { refusal: Refusal, sent: Sent },
+    /// No answer; the client has been sent nothing.
+    Failed(Failure),
+}
+
+impl Attempt<'_, '_> {
+    /// Makes the attempt. Also says how long the endpoint was involved, in microseconds.
+    pub(super) async fn run(
+        &self,
+        downstream: &mut Downstream,
+        upload: &mut Upload,
+        request: &mut Block,
+        source: Source,
+    ) -> (Ending, u64) {
+        let shard = self.shard;
+        let Some(mut block) = shard.blocks.rent() else {
+            let refusal = Refusal::new(Code::Overloaded, "buffers");
+            return (Ending::Refused { refusal, sent: Sent::Nothing }, 0);
+        };
+        let lease = match self.connect(source).await {
+            Ok(lease) => lease,
+            Err(failure) => return (Ending::Failed(failure), 0),
+        };
+        let started = shard.clock.recent();
+        let (end, sent) =
+            self.exchange_messages(downstream, upload, request, &mut block, lease.socket()).await;
+        let upstream_us = shard.clock.recent().since_us(started);
+        let ending = match end {
+            Transfer::Answer(DownloadEnd::Complete { status, next, upstream_reusable }) => {
+                if upstream_reusable {
+                    lease.keep(shard, self.cluster, self.endpoint);
+                }
+                Ending::Answered { status, reason: "", next }
+            }
+            Transfer::Answer(DownloadEnd::Cut { status, reason, next }) => {
+                Ending::Answered { status, reason, next }
+            }
+            Transfer::Answer(DownloadEnd::ClientGone { status }) => {
+                Ending::Answered { status, reason: "client gone within its answer", next: Next::Close }
+            }
+            Transfer::Answer(DownloadEnd::None { cause, answered }) => {
+                Ending::Failed(Failure { sent, carrier: lease.carrier, answered, cause })
+            }
+            Transfer::Refused(refusal) => Ending::Refused { refusal, sent },
+            Transfer::ClientGone => Ending::ClientGone { reason: "client gone within its body", sent },
+        };
+        (ending, upstream_us)
+    }
+
+    async fn connect(&self, source: Source) -> Result<Lease<'_>, Failure> {
+        if source == Source::PoolFirst
+            && let Some(lease) = Lease::from_pool(self.shard, self.cluster, self.endpoint)
+        {
+            return Ok(lease);
+        }
+        let dialled = Lease::dial(self.shard, self.cluster, self.endpoint).await;
+        self.shard.clock.now();
+        dialled.map_err(|_| Failure {
+            sent: Sent::Nothing,
+            carrier: Carrier::Fresh,
+            answered: Answered::No,
+            cause: Cause::Connect,
+        })
+    }
+
+    /// Sends the request and passes the answer on. Also says whether any of the request was sent.
+    async fn exchange_messages(
+        &self,
+        downstream: &mut Downstream,
+        upload: &mut Upload,
+        request: &mut Block,
+        block: &mut Block,
+        upstream: &Socket,
+    ) -> (Transfer, Sent) {
+        let shard = self.shard;
+        let stall_ms = self.cluster.response_timeout_ms;
+        let first = upstream.send_all([request.unread()], stall_ms, || shard.recent_ms()).await;
+        let endpoint_closed = match first {
+            Ok(()) => false,
+            Err(SendError { sent: 1.., error }) if error.kind() != io::ErrorKind::TimedOut => true,
+            Err(SendError { sent, error }) => {
+                let cause =
+                    if error.kind() == io::ErrorKind::TimedOut { Cause::TimedOut } else { Cause::Broken };
+                let sent = if sent == 0 { Sent::Nothing } else { Sent::Something };
+                return (Transfer::Answer(DownloadEnd::None { cause, answered: Answered::No }), sent);
+            }
+        };
+        let finished = Cell::new(upload.is_finished() && !endpoint_closed);
+        let Downstream { socket, block: client_block, requests, .. } = downstream;
+        let download = Download {
+            shard,
+            exchange: self.exchange,
+            upstream,
+            downstream: socket,
+            requests: *requests,
+            block,
+            out: request,
+            response_timeout_ms: stall_ms,
+        };
+        let answer = download.run(|| finished.get());
+        let expect_answer = || {
+            let until_ms = shard.recent_ms() + stall_ms;
+            upstream.watch().set(Direction::Read, until_ms);
+        };
+        let transfer = match client_block {
+            Some(client_block) if !upload.is_finished() && !endpoint_closed => {
+                upstream.watch().clear(Direction::Read);
+                let relay = upload.relay(shard, self.exchange, socket, client_block, upstream, stall_ms);
+                both(
+                    relay,
+                    answer,
+                    || {
+                        finished.set(true);
+                        expect_answer();
+                    },
+                    expect_answer,
+                    &self.exchange.status_sent,
+                )
+                .await
+            }
+            _ => {
+                expect_answer();
+                Transfer::Answer(answer.await)
+            }
+        };
+        (transfer, Sent::Something)
+    }
+}
+
+/// How the messages of one attempt went.
+enum Transfer {
+    Answer(DownloadEnd),
+    /// The request's body is to be refused.
+    Refused(Refusal),
+    /// The client left while its body was on its way.
+    ClientGone,
+}
+
+/// Runs the upload and the answer side by side until the answer has ended, or the upload has failed in a way
+/// that makes an answer pointless. `uploaded` is called when the body is out, `given_up` when the endpoint
+/// takes no more of it but may still answer.
+async fn both(
+    relay: impl Future<Output = Result<(), UploadFault>>,
+    answer: impl Future<Output = DownloadEnd>,
+    uploaded: impl Fn(),
+    given_up: impl Fn(),
+    status_sent: &Cell<u16>,
+) -> Transfer {
+    let (mut relay, mut answer) = (pin!(relay), pin!(answer));
+    let mut relaying = true;
+    poll_fn(|context| {
+        if relaying && let Poll::Ready(relayed) = relay.as_mut().poll(context) {
+            relaying = false;
+            let begun = status_sent.get();
+            match relayed {
+                Ok(()) => uploaded(),
+                Err(UploadFault::EndpointClosed) => given_up(),
+                Err(_) if begun != 0 => {
+                    let reason = "client broke off its body within its answer";
+                    return Poll::Ready(Transfer::Answer(DownloadEnd::Cut {
+                        status: begun,
+                        reason,
+                        next: Next::Reset,
+                    }));
+                }
+                Err(UploadFault::EndpointStalled) => {
+                    let end = DownloadEnd::None { cause: Cause::TimedOut, answered: Answered::No };
+                    return Poll::Ready(Transfer::Answer(end));
+                }
+                Err(UploadFault::Refused(refusal)) => return Poll::Ready(Transfer::Refused(refusal)),
+                Err(UploadFault::ClientGone) => return Poll::Ready(Transfer::ClientGone),
+            }
+        }
+        answer.as_mut().poll(context).map(Transfer::Answer)
+    })
+    .await
+}

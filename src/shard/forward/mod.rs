@@ -1,0 +1,116 @@
+//! Steps 7 and 8: carry the request to an endpoint and its answer back.
+//!
+//! Attempts follow one another until one is answered, or until another could pay twice; what may follow
+//! what stands in `stage/retry.rs`. Bodies stream in both directions at once, so an endpoint may answer
+//! before it has read everything.
+
+mod answer;
+mod attempt;
+pub(super) mod pool;
+mod upload;
+
+use std::rc::Rc;
+
+use crate::{
+    shared::record::Delivery,
+    stage::{
+        balance,
+        refusal::{Code, Refusal},
+        retry::{self, Answered, Cause, Failure, Sent},
+        settle::Outcome,
+    },
+};
+
+use super::{
+    Shard,
+    connection::{Downstream, Next},
+    exchange::Exchange,
+    request::Granted,
+    respond,
+};
+
+use self::{
+    attempt::{Attempt, Ending},
+    pool::Source,
+    upload::Upload,
+};
+
+/// Carries a request that was granted.
+pub(super) async fn carry<'s>(
+    shard: &Rc<Shard>,
+    downstream: &mut Downstream,
+    exchange: &mut Exchange<'s>,
+    granted: Granted<'s>,
+) -> (Outcome<'s>, Next) {
+    let Granted { mut permit, mut request, body } = granted;
+    let cluster = permit.cluster();
+    let mut upload = Upload::begin(body, downstream, &mut request);
+    let mut outcome = exchange.outcome(0, "");
+    let mut source = Source::PoolFirst;
+    loop {
+        outcome.attempts += 1;
+        outcome.endpoint = Some((cluster, permit.endpoint().index));
+        let attempt = Attempt { shard, exchange, cluster, endpoint: permit.endpoint() };
+        let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;
+        outcome.upstream_us += upstream_us;
+        let failure = match ending {
+            Ending::Answered { status, reason, next } => {
+                outcome.delivery = Delivery::Answered;
+                // Bytes that nobody will read would reset the connection under the answer.
+                let unread = downstream.block.as_ref().is_some_and(|block| !block.unread().is_empty());
+                let next = if next == Next::Close && unread { Next::CloseAfterLinger } else { next };
+                return (Outcome { status, reason, ..outcome }, next);
+            }
+            Ending::ClientGone { reason, sent } => {
+                outcome.delivery = delivery(sent);
+                return (Outcome { status: 499, reason, ..outcome }, Next::Reset);
+            }
+            Ending::Refused { refusal, sent } => {
+                outcome.delivery = delivery(sent);
+                outcome.refusal = Some(refusal);
+                drop(permit);
+                return respond::refuse(shard, downstream, exchange, outcome, None).await;
+            }
+            Ending::Failed(failure) => failure,
+        };
+        outcome.delivery = outcome.delivery.max(delivery(failure.sent));
+        let method = downstream
+            .block
+            .as_ref()
+            .map_or("", |block| std::str::from_utf8(exchange.method_of(block.filled())).unwrap_or_default());
+        if retry::allowed(&failure, method, upload.is_resendable(), outcome.attempts) {
+            // What cannot be reached is left alone; what broke off was only closing.
+            let skip = (failure.cause == Cause::Connect).then(|| permit.endpoint());
+            let next = balance::pick(cluster, skip, &mut shard.desk.borrow_mut().rng);
+            if let Some(next) = next {
+                permit = next;
+                source = Source::FreshOnly;
+                continue;
+            }
+        }
+        outcome.refusal = Some(refusal_for(&failure));
+        drop(permit);
+        let rest = (!upload.has_begun()).then(|| upload.into_reader());
+        return respond::refuse(shard, downstream, exchange, outcome, rest).await;
+    }
+}
+
+fn delivery(sent: Sent) -> Delivery {
+    match sent {
+        Sent::Nothing => Delivery::NotSent,
+        Sent::Something => Delivery::MaybeSent,
+    }
+}
+
+/// What the client is told when no attempt is left.
+fn refusal_for(failure: &Failure) -> Refusal {
+    match (failure.cause, failure.answered) {
+        (Cause::Connect, _) => Refusal::new(Code::UpstreamUnreachable, "connect"),
+        (Cause::TimedOut, _) => Refusal::new(Code::UpstreamTimeout, "no answer in time"),
+        (Cause::Broken, Answered::No) => Refusal::new(Code::UpstreamFailed, "closed without an answer"),
+        (Cause::Broken, Answered::Begun) => {
+            Refusal::new(Code::UpstreamFailed, "closed within the answer's head")
+        }
+        (Cause::Invalid(rule), _) => Refusal::new(Code::UpstreamFailed, rule),
+    }
+}

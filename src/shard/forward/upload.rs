@@ -1,0 +1,182 @@
+//! The request's body on its way to the endpoint.
+//!
+//! The beginning that came with the head goes out with the head, in one write. The rest is relayed piece by
+//! piece from the connection's own block; the next piece is read only when the last one is out, so an
+//! endpoint that reads slowly slows the client down and nothing piles up here.
+
+use std::io;
+
+use crate::{
+    base::block::Block,
+    http::{
+        body::{BodyFault, BodyReader, FrameRoom, Piece, frame},
+        framing::Framing,
+    },
+    stage::refusal::{Code, Refusal},
+};
+
+use super::super::{Shard, connection::Downstream, exchange::Exchange, socket::Socket, watch::Direction};
+
+/// A request body in transit.
+pub(super) struct Upload {
+    reader: BodyReader,
+    framing: Framing,
+    /// A piece that was cut from the block and not yet sent.
+    pending: Option<Result<Piece, BodyFault>>,
+    /// Whether anything beyond the first write has been taken from the client.
+    begun: bool,
+    /// Whether all of it is out.
+    finished: bool,
+}
+
+/// Why an upload ended early.
+#[derive(Debug)]
+pub(super) enum UploadFault {
+    /// The client sent something that is no body, too much of it, or nothing for too long.
+    Refused(Refusal),
+    /// The client is gone.
+    ClientGone,
+    /// The endpoint takes no more. It may have answered all the same.
+    EndpointClosed,
+    /// The endpoint has taken nothing for too long.
+    EndpointStalled,
+}
+
+/// Room a chunk's frame needs beside its payload, at most.
+const FRAME_BYTES: usize = 32;
+
+impl Upload {
+    /// Moves what is already here of the body behind the encoded head in `request`.
+    pub(super) fn begin(mut reader: BodyReader, downstream: &mut Downstream, request: &mut Block) -> Self {
+        let framing = match reader.wanted() {
+            Some(0) => Framing::Empty,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let mut pending = None;
+        if let Some(block) = &mut downstream.block
+            && !reader.is_done()
+            && block.unread().len() + FRAME_BYTES <= request.room()
+        {
+            let piece = reader.piece(block.unread_mut());
+            match piece {
+                Ok(piece) if piece.trailers.is_none() => {
+                    let mut room = FrameRoom::default();
+                    for part in frame(&piece, block.unread(), framing, &mut room).parts {
+                        request.append(part);
+                    }
+                    block.consume(piece.consumed);
+                }
+                other => pending = Some(other),
+            }
+        }
+        let finished = reader.is_done() && pending.is_none();
+        Self { reader, framing, pending, begun: false, finished }
+    }
+
+    /// Whether all of the body has been handed to the kernel.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether the request can be sent again: all that was ever taken of it stands in the first write.
+    pub(super) fn is_resendable(&self) -> bool {
+        !self.begun
+    }
+
+    /// Whether some of the body went to an endpoint piece by piece.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// What is still to be read of the body.
+    pub(super) fn into_reader(self) -> BodyReader {
+        self.reader
+    }
+
+    /// Relays the rest of the body from the client to `upstream`.
+    ///
+    /// # Errors
+    /// [`UploadFault`].
+    pub(super) async fn relay(
+        &mut self,
+        shard: &Shard,
+        exchange: &Exchange<'_>,
+        downstream: &Socket,
+        block: &mut Block,
+        upstream: &Socket,
+        stall_ms: u64,
+    ) -> Result<(), UploadFault> {
+        self.begun = true;
+        let mut room = FrameRoom::default();
+        loop {
+            let piece = match self.pending.take() {
+                Some(piece) => piece,
+                None => self.reader.piece(block.unread_mut()),
+            };
+            let piece = piece.map_err(|fault| UploadFault::Refused(refusal_for(fault)))?;
+            if piece.payload > 0 || piece.last {
+                let parts = frame(&piece, block.unread(), self.framing, &mut room).parts;
+                let sent = upstream.send_all(parts, stall_ms, || shard.recent_ms()).await;
+                sent.map_err(|failed| match failed.error.kind() {
+                    io::ErrorKind::TimedOut => UploadFault::EndpointStalled,
+                    _ => UploadFault::EndpointClosed,
+                })?;
+            }
+            block.consume(piece.consumed);
+            if piece.last {
+                self.finished = true;
+                return Ok(());
+            }
+            block.compact_to(exchange.head_bytes);
+            self.read_more(shard, exchange, downstream, block).await?;
+        }
+    }
+
+    async fn read_more(
+        &self,
+        shard: &Shard,
+        exchange: &Exchange<'_>,
+        downstream: &Socket,
+        block: &mut Block,
+    ) -> Result<(), UploadFault> {
+        if block.room() == 0 {
+            // Only a trailer section is read whole before it is used.
+            let refusal = Refusal::new(Code::BodyMalformed, "a trailer section longer than a block");
+            return Err(UploadFault::Refused(refusal));
+        }
+        let wanted =
+            self.reader.wanted().map_or(usize::MAX, |wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
+        // Most often the next bytes are there already: a wait would only cost.
+        let received = match downstream.try_recv(block, wanted) {
+            Ok(Some(received)) => Ok(received),
+            Ok(None) => {
+                let until_ms = shard.clock.now().monotonic_ms() + exchange.snapshot.timeouts.body_ms;
+                downstream.watch().set(Direction::Read, until_ms);
+                let received = downstream.recv(block, wanted).await;
+                shard.clock.now();
+                downstream.watch().clear(Direction::Read);
+                received
+            }
+            Err(error) => Err(error),
+        };
+        match received {
+            Ok(0) => Err(UploadFault::ClientGone),
+            Ok(received) => {
+                exchange.body_bytes_in.set(exchange.body_bytes_in.get() + received as u64);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(UploadFault::Refused(Refusal::new(Code::BodyTimeout, "body")))
+            }
+            Err(_) => Err(UploadFault::ClientGone),
+        }
+    }
+}
+
+fn refusal_for(fault: BodyFault) -> Refusal {
+    match fault {
+        BodyFault::Malformed(rule) => Refusal::new(Code::BodyMalformed, rule),
+        BodyFault::TooLarge => Refusal::new(Code::BodyTooLarge, "body"),
+    }
+}

@@ -1,0 +1,197 @@
+//! The data plane: one thread, pinned to its CPU, with everything it needs of its own.
+//!
+//! The only room that imports the runtime. Nothing in it is shared but what `shared/` holds: no lock, no
+//! channel to wait on, no blocking call. After warm-up a request allocates nothing. Start reading at
+//! [`request::serve`].
+
+mod accept;
+mod connection;
+mod exchange;
+mod forward;
+mod housekeeping;
+mod request;
+mod respond;
+mod ring;
+mod socket;
+mod watch;
+
+pub use ring::{Driver, Rung, probe};
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::TcpListener,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use core_affinity::CoreId;
+
+use crate::{
+    base::{block::BlockPool, clock::Clock},
+    shared::{
+        lifecycle::Lifecycle,
+        log_ring::LogSender,
+        meters::{PerShard, ShardMeters},
+    },
+    stage::{Desk, snapshot::Snapshot},
+};
+
+use self::{accept::Listener, forward::pool::Pools, ring::Ring, watch::Watches};
+
+/// What a shard is given at birth.
+pub struct ShardPlan {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The CPU it stays on; any when absent.
+    pub cpu: Option<CoreId>,
+    /// The runtime it uses.
+    pub driver: Driver,
+    /// Its own listening sockets, one per address.
+    pub listeners: Vec<TcpListener>,
+    /// Downstream connections it holds at the most.
+    pub connections_max: usize,
+    /// The longest request head, in bytes.
+    pub head_bytes_max: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Blocks it lends at the most.
+    pub blocks_max: usize,
+    /// Tokens it remembers.
+    pub tokens_max: usize,
+    /// The log; nothing is recorded when absent.
+    pub log: Option<LogSender>,
+    /// The configuration in force.
+    pub snapshot: Arc<Snapshot>,
+    /// The process's phases.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The counters of all shards.
+    pub meters: Arc<PerShard<ShardMeters>>,
+}
+
+/// Everything one shard owns.
+struct Shard {
+    index: usize,
+    /// Read at each event; everything decided about the event uses that reading.
+    clock: Clock,
+    /// The configuration in force.
+    snapshot: Arc<Snapshot>,
+    /// What decisions remember: verified tokens, the state of ties.
+    desk: RefCell<Desk>,
+    /// Holds a path while its normal form is made. Grows to the longest path seen, at most a head.
+    path_scratch: RefCell<Vec<u8>>,
+    /// Buffers, at most `blocks_max`; beyond that requests are shed.
+    blocks: Rc<BlockPool>,
+    /// Small buffers for our own answers, so that a shard out of blocks can still say so.
+    replies: Rc<BlockPool>,
+    /// Idle upstream connections, at most `idle_max` per endpoint; beyond that they are closed.
+    pools: RefCell<Pools>,
+    /// Deadlines of all sockets.
+    watches: Rc<Watches>,
+    /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
+    connections: Cell<usize>,
+    connections_max: usize,
+    /// Refused connections that are being told so.
+    farewells: Cell<usize>,
+    head_bytes_max: usize,
+    /// The `Date` of our own answers, made once a second.
+    date: RefCell<[u8; 29]>,
+    /// Set when the process drains: every answer closes its connection.
+    draining: Cell<bool>,
+    log: RefCell<Option<LogSender>>,
+    /// Where a log record is put together. Grows to the longest record, at most a few KiB.
+    record_scratch: RefCell<Vec<u8>>,
+    lifecycle: Arc<Lifecycle>,
+    meters: Arc<PerShard<ShardMeters>>,
+}
+
+/// Bytes of a buffer for our own answers: the longest lists 64 windows of limits.
+const REPLY_BYTES: usize = 8 * 1024;
+/// Answers of our own that are being sent at the same time, waiting for a client to take them.
+const REPLIES_MAX: usize = 1024;
+
+/// Starts a shard on a thread of its own, and waits until it accepts or has failed to.
+///
+/// # Errors
+/// Why it could not start.
+pub fn spawn(plan: ShardPlan) -> io::Result<Rung> {
+    let (started, starting) = mpsc::sync_channel(1);
+    thread::Builder::new().name(format!("shard-{}", plan.index)).spawn(move || run(plan, &started))?;
+    starting.recv().unwrap_or_else(|_| Err(io::Error::other("the shard ended before it began")))
+}
+
+fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
+    if let Some(cpu) = plan.cpu {
+        // A CPU that went away since it was listed leaves the shard where the system puts it.
+        core_affinity::set_for_current(cpu);
+    }
+    let (mut ring, rung) = match Ring::build(plan.driver) {
+        Ok(built) => built,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    ring.block_on(async move {
+        let (shard, listeners) = Shard::new(plan);
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        shard.meters().thread.set(u64::from(thread.unsigned_abs()));
+        let listeners: io::Result<Vec<_>> =
+            listeners.into_iter().map(|listener| Listener::adopt(listener, rung)).collect();
+        match listeners {
+            Ok(listeners) => {
+                shard.lifecycle.shard_listens();
+                let _ = started.send(Ok(rung));
+                housekeeping::run(&shard, listeners).await;
+                shard.lifecycle.shard_finished();
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
+    });
+    // The ring may still hold a cancelled operation or two, and must not be taken down around them; the
+    // process is about to end anyway.
+    loop {
+        thread::park();
+    }
+}
+
+impl Shard {
+    fn new(plan: ShardPlan) -> (Rc<Self>, Vec<TcpListener>) {
+        let clock = Clock::new();
+        let shard = Rc::new(Self {
+            index: plan.index,
+            desk: RefCell::new(Desk::new(plan.tokens_max, fastrand::Rng::new())),
+            path_scratch: RefCell::default(),
+            blocks: BlockPool::new(plan.block_bytes, plan.blocks_max),
+            replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
+            pools: RefCell::new(Pools::new(plan.snapshot.endpoints)),
+            snapshot: plan.snapshot,
+            watches: Rc::default(),
+            connections: Cell::new(0),
+            connections_max: plan.connections_max,
+            farewells: Cell::new(0),
+            head_bytes_max: plan.head_bytes_max,
+            date: RefCell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"),
+            draining: Cell::new(false),
+            log: RefCell::new(plan.log),
+            record_scratch: RefCell::default(),
+            lifecycle: plan.lifecycle,
+            meters: plan.meters,
+            clock,
+        });
+        (shard, plan.listeners)
+    }
+
+    /// This shard's counters.
+    fn meters(&self) -> &ShardMeters {
+        self.meters.of(self.index)
+    }
+
+    /// Milliseconds on the monotonic clock at the last event.
+    fn recent_ms(&self) -> u64 {
+        self.clock.recent().monotonic_ms()
+    }
+}

@@ -1,0 +1,232 @@
+//! The path every request takes: nine steps, in order, on one screen.
+//!
+//! There are two places where this can wait: reading from a socket and writing to one. Everything between
+//! is decided synchronously, so no borrow of the shard's state ever lives across a wait.
+
+use std::{net::IpAddr, rc::Rc};
+
+use crate::{
+    base::block::Block,
+    http::{
+        body::BodyReader,
+        encode::{self, Forwarded, RequestAdditions},
+        field::{Kind, Storage},
+        head::{self, RequestHead},
+        target::{self, Target},
+    },
+    stage::{
+        self, Request,
+        balance::Permit,
+        refusal::{Code, Refusal},
+        snapshot::Snapshot,
+    },
+};
+
+use super::{
+    Shard,
+    connection::{Arrival, Downstream, Next},
+    exchange::{Exchange, RequestId, hex, place},
+    forward, respond,
+};
+
+/// Serves one exchange on `downstream`, which step 1 (accept) made.
+pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Next {
+    let arrival = downstream.read_head(shard).await; // 2 parse: where the head ends
+    let snapshot: &Snapshot = &shard.snapshot;
+    let (verdict, mut exchange) = match arrival {
+        Arrival::Nothing => return Next::Close,
+        Arrival::Refused(refusal, started) => {
+            (Err(refusal), Exchange::new(shard, snapshot, downstream.peer.ip(), started))
+        }
+        Arrival::Head(length, started) => {
+            let mut exchange = Exchange::new(shard, snapshot, downstream.peer.ip(), started);
+            exchange.head_bytes = length;
+            (decide(shard, snapshot, downstream, &mut exchange), exchange) // 2 parse … 6 balance
+        }
+    };
+    downstream.requests += 1;
+    shard.meters().in_flight.add(1);
+    let (outcome, next) = match verdict {
+        Ok(granted) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
+        Err(refusal) => respond::refuse_unsent(shard, downstream, &exchange, refusal).await, // 8 respond
+    };
+    shard.meters().in_flight.subtract(1);
+    exchange.settle(shard, downstream, &outcome); // 9 log
+    downstream.end_exchange();
+    next
+}
+
+/// A request that may pass: where it goes, and what goes there.
+pub(super) struct Granted<'s> {
+    pub(super) permit: Permit<'s>,
+    /// The head as the endpoint will see it, and perhaps the beginning of the body.
+    pub(super) request: Block,
+    /// What is still to come of the body.
+    pub(super) body: BodyReader,
+}
+
+/// Steps 2 to 6, all of which only think: parse, route, authenticate, limit, balance. The head is encoded
+/// for the endpoint on the way out, while it is parsed.
+fn decide<'s>(
+    shard: &Shard,
+    snapshot: &'s Snapshot,
+    downstream: &mut Downstream,
+    exchange: &mut Exchange<'s>,
+) -> Result<Granted<'s>, Refusal> {
+    let block = downstream.block.as_mut().ok_or(Refusal::new(Code::HeadMalformed, "no head"))?;
+    let head_bytes = exchange.head_bytes;
+    block.consume(head_bytes);
+    let whole = &block.filled()[..head_bytes];
+
+    let mut storage = Storage::new();
+    let head = head::parse(whole, snapshot.fields_max, &mut storage)?; // 2 parse
+    exchange.note_head(&head, whole);
+    note_identity(shard, exchange, &head, whole);
+    exchange.client_ip = snapshot.trusted_proxies.client_ip(downstream.peer.ip(), head.fields);
+    let mut scratch = shard.path_scratch.borrow_mut();
+    let target = target::parse(head.method, head.target, &mut scratch)?;
+    exchange.path = place(whole, target.path_as_sent);
+    if let (Some(authority), Some(host)) = (target.authority, head.host)
+        && !authority.eq_ignore_ascii_case(host)
+    {
+        return Err(Refusal::new(Code::HeadMalformed, "the target's host is not the Host field's"));
+    }
+    if target.authority.is_some_and(|authority| !head::is_authority(authority)) {
+        return Err(Refusal::new(Code::HeadMalformed, "the target's host"));
+    }
+    let request = Request { head: &head, target: &target, client_ip: exchange.client_ip };
+    let permit = stage::decide(
+        snapshot,
+        &mut shard.desk.borrow_mut(),
+        &shard.meters().tokens,
+        &request,
+        &mut exchange.facts,
+        shard.clock.now(),
+    )?; // 3 route  4 authenticate  5 limit  6 balance
+
+    let mut out = shard.blocks.rent().ok_or(Refusal::new(Code::Overloaded, "buffers"))?;
+    encode_request(shard, exchange, downstream.peer.ip(), &head, &target, &permit, &mut out)?;
+    let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
+    let body = BodyReader::new(head.framing, body_bytes_max);
+    Ok(Granted { permit, request: out, body })
+}
+
+/// Takes up the identity a request brings along: its id, its trace, who sent it.
+fn note_identity(shard: &Shard, exchange: &mut Exchange<'_>, head: &RequestHead<'_, '_>, whole: &[u8]) {
+    let mut ids = head.fields.of_kind(Kind::RequestId);
+    if let (Some(id), None) = (ids.next(), ids.next())
+        && let Some(id) = RequestId::given(id)
+    {
+        exchange.request_id = id;
+    }
+    let mut traces = head.fields.of_kind(Kind::Traceparent);
+    if let (Some(trace), None) = (traces.next(), traces.next())
+        && let Some(trace_id) = trace_id_of(trace)
+    {
+        exchange.trace_id = trace_id;
+    }
+    if shard.snapshot.logs_agents {
+        for (agent, name) in exchange.agents.iter_mut().zip(["Referer", "User-Agent"]) {
+            *agent = head.fields.named(name).next().map_or(0..0, |value| place(whole, value));
+        }
+    }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context, section 3.2).
+fn trace_id_of(value: &[u8]) -> Option<u128> {
+    let lower_hex = |text: &[u8]| text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let [version @ .., _, _] = value.get(..4)? else { return None };
+    let (trace, parent) = (value.get(3..35)?, value.get(36..52)?);
+    let well_formed = value.len() >= 55
+        && (value.len() == 55 || version != b"00" && value[55] == b'-')
+        && lower_hex(version)
+        && version != b"ff"
+        && [value[2], value[35], value[52]] == *b"---"
+        && lower_hex(trace)
+        && lower_hex(parent)
+        && parent.iter().any(|&digit| digit != b'0')
+        && lower_hex(&value[53..55]);
+    if !well_formed {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(trace).ok()?, 16).ok().filter(|&id| id != 0)
+}
+
+fn encode_request(
+    shard: &Shard,
+    exchange: &Exchange<'_>,
+    peer: IpAddr,
+    head: &RequestHead<'_, '_>,
+    target: &Target<'_>,
+    permit: &Permit<'_>,
+    out: &mut Block,
+) -> Result<(), Refusal> {
+    let mut traceparent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    traceparent[3..35].copy_from_slice(&hex(exchange.trace_id));
+    let span = u128::from(shard.desk.borrow_mut().rng.u64(1..));
+    traceparent[36..52].copy_from_slice(&hex(span)[16..]);
+    if let Some(flags) =
+        head.fields.of_kind(Kind::Traceparent).next().filter(|trace| trace_id_of(trace).is_some())
+    {
+        traceparent[53..55].copy_from_slice(&flags[53..55]);
+    }
+    let mut text = [0_u8; 46];
+    let additions = RequestAdditions {
+        host: permit.endpoint().name.as_bytes(),
+        request_id: exchange.request_id.as_bytes(),
+        traceparent: &traceparent,
+        peer: format_ip(peer, &mut text),
+        forwarded: if exchange.snapshot.trusted_proxies.contains(peer) {
+            Forwarded::Append
+        } else {
+            Forwarded::Replace
+        },
+        consumer: exchange.facts.caller.as_ref().map(|caller| caller.consumer.as_bytes()),
+    };
+    encode::request(out, head, target, &additions)
+        .map_err(|_| Refusal::new(Code::HeadTooLarge, "bytes, with the gateway's own fields"))
+}
+
+/// The textual form of an address, an IPv4 one never mapped.
+fn format_ip(ip: IpAddr, text: &mut [u8; 46]) -> &[u8] {
+    use std::io::Write;
+    let mut cursor = std::io::Cursor::new(&mut text[..]);
+    // 45 characters are the longest there is.
+    let _ = write!(cursor, "{}", ip.to_canonical());
+    let length = usize::try_from(cursor.position()).unwrap_or_default();
+    &text[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces() {
+        let good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_id_of(good), Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
+        assert!(trace_id_of(b"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_id_of(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let text =
+            |ip: &str| String::from_utf8(format_ip(ip.parse().unwrap(), &mut [0; 46]).to_vec()).unwrap();
+        assert_eq!(text("192.0.2.1"), "192.0.2.1");
+        assert_eq!(text("::ffff:192.0.2.1"), "192.0.2.1");
+        let long = "1111:2222:3333:4444:5555:6666:7777:8888";
+        assert_eq!(text(long), long);
+    }
+}

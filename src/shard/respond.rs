@@ -1,0 +1,124 @@
+//! Step 8 for the gateway's own answers: write a refusal, then see what becomes of the connection.
+//!
+//! A refused request may have a body on its way. If it is short it is read and forgotten, and the
+//! connection stays; if not, the connection closes after the client was heard out for a while.
+
+use crate::{
+    http::{answer::Asked, body::BodyReader, encode::Persistence, framing::Framing},
+    stage::{
+        refusal::{self, After, Envelope, Refusal},
+        settle::Outcome,
+    },
+};
+
+use super::{
+    Shard,
+    connection::{Downstream, Next},
+    exchange::Exchange,
+    watch::Direction,
+};
+
+/// Bodies up to this length are read and forgotten to save the connection.
+const FORGOTTEN_BYTES_MAX: u64 = 64 * 1024;
+
+/// Refuses a request of which nothing was read but the head, and nothing sent anywhere.
+pub(super) async fn refuse_unsent<'s>(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'s>,
+    refusal: Refusal,
+) -> (Outcome<'s>, Next) {
+    let outcome = Outcome { refusal: Some(refusal), ..exchange.outcome(0, "") };
+    let body = BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX);
+    refuse(shard, downstream, exchange, outcome, Some(body)).await
+}
+
+/// Sends the answer for `outcome.refusal`. `body` is what is still to come of the request; `None` when the
+/// connection is of no further use.
+pub(super) async fn refuse<'s>(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'s>,
+    mut outcome: Outcome<'s>,
+    body: Option<BodyReader>,
+) -> (Outcome<'s>, Next) {
+    let Some(refusal) = &outcome.refusal else { return (outcome, Next::Close) };
+    let answer = refusal.code.answer();
+    outcome.status = answer.status;
+    let body = body.filter(|_| answer.after == After::MayStay).filter(|body| is_forgettable(body, exchange));
+    let persistence = match &body {
+        Some(_) => exchange.persistence(shard, downstream.requests),
+        None => Persistence::Close,
+    };
+    let unsent = |outcome: Outcome<'s>| {
+        (Outcome { status: 499, reason: "client gone before its answer", ..outcome }, Next::Close)
+    };
+    let Some(mut out) = shard.replies.rent() else { return unsent(outcome) };
+    let encoded = {
+        let desk = shard.desk.borrow();
+        let envelope = Envelope {
+            request_id: exchange.request_id.as_bytes(),
+            date: &*shard.date.borrow(),
+            persistence,
+            delivery: outcome.delivery,
+            standings: &desk.standings,
+            head_only: exchange.asked == Asked::ForHeadOnly,
+        };
+        refusal::encode(refusal, &envelope, &mut out)
+    };
+    debug_assert!(encoded.is_ok(), "REPLY_BYTES holds any refusal");
+    let timeout_ms = exchange.snapshot.timeouts.body_ms;
+    let sent = downstream.socket.send_all([out.unread()], timeout_ms, || shard.recent_ms()).await;
+    if sent.is_err() {
+        return unsent(outcome);
+    }
+    exchange.bytes_out.set(out.unread().len() as u64);
+    drop(out);
+    let next = match (body, persistence) {
+        (_, Persistence::Close) | (None, _) => Next::CloseAfterLinger,
+        (Some(body), Persistence::Keep | Persistence::KeepSaid) => {
+            match forget_body(shard, downstream, exchange, body).await {
+                true => Next::Another,
+                false => Next::CloseAfterLinger,
+            }
+        }
+    };
+    (outcome, next)
+}
+
+/// Whether the rest of a body is short enough to be read for nothing. A client that waits for
+/// `100 Continue` may or may not send it now; nobody can tell where its next request begins.
+fn is_forgettable(body: &BodyReader, exchange: &Exchange<'_>) -> bool {
+    let short = match exchange.framing {
+        Framing::Length(_) => body.wanted().is_some_and(|bytes| bytes <= FORGOTTEN_BYTES_MAX),
+        Framing::Empty | Framing::Chunked | Framing::Close => true,
+    };
+    body.is_done() || short && !exchange.expects_continue
+}
+
+/// Reads the rest of a body and forgets it. False when it is longer, broken, or late.
+async fn forget_body(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'_>,
+    mut body: BodyReader,
+) -> bool {
+    let Some(block) = &mut downstream.block else { return body.is_done() };
+    let until_ms = shard.clock.now().monotonic_ms() + exchange.snapshot.timeouts.body_ms;
+    downstream.socket.watch().set(Direction::Read, until_ms);
+    while !body.is_done() {
+        let Ok(piece) = body.piece(block.unread_mut()) else { return false };
+        block.consume(piece.consumed);
+        exchange.body_bytes_in.set(exchange.body_bytes_in.get() + piece.consumed as u64);
+        if piece.last {
+            break;
+        }
+        block.compact_to(exchange.head_bytes);
+        let wanted = body.wanted().map_or(usize::MAX, |wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
+        if block.room() == 0 || !matches!(downstream.socket.recv(block, wanted).await, Ok(1..)) {
+            return false;
+        }
+    }
+    downstream.socket.watch().clear(Direction::Read);
+    true
+}

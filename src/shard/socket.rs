@@ -1,0 +1,241 @@
+//! Sockets: the only door between the data plane and the runtime.
+//!
+//! The ring tells when a socket is ready; the bytes then move by a direct, non-blocking call. On the ring
+//! this costs the same as a ring receive (the two tie within noise; see `benches/README.md`) and buys three
+//! things: no buffer is lent to the kernel, so an idle connection holds none; no byte is lost when a wait
+//! is dropped; and a send leaves before the loop turns. Nothing above this file knows which runtime runs.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use monoio::net::TcpStream;
+use socket2::{MsgHdr, SockRef};
+
+use crate::base::block::Block;
+
+use super::watch::{Direction, Watch, Watches};
+
+/// One connection's socket.
+pub(super) struct Socket {
+    stream: TcpStream,
+    watch: Rc<Watch>,
+    key: usize,
+    watches: Rc<Watches>,
+}
+
+/// A send that did not get everything out.
+#[derive(Debug)]
+pub(super) struct SendError {
+    /// Bytes the kernel took before.
+    pub(super) sent: usize,
+    /// Why no more.
+    pub(super) error: io::Error,
+}
+
+impl Socket {
+    /// Takes over a connection.
+    pub(super) fn new(stream: TcpStream, watches: &Rc<Watches>) -> Self {
+        let (key, watch) = watches.add();
+        Self { stream, watch, key, watches: Rc::clone(watches) }
+    }
+
+    /// Connects to `address` within `timeout_ms`.
+    ///
+    /// # Errors
+    /// The system's, or `TimedOut`.
+    pub(super) async fn connect(
+        address: SocketAddr,
+        timeout_ms: u64,
+        watches: &Rc<Watches>,
+    ) -> io::Result<Self> {
+        let timeout = Duration::from_millis(timeout_ms);
+        let stream = monoio::time::timeout(timeout, TcpStream::connect_addr(address))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        Ok(Self::new(stream, watches))
+    }
+
+    /// The socket's deadlines.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Waits until there is something to read, or the read deadline passes.
+    ///
+    /// # Errors
+    /// `TimedOut`, or the system's.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        let mut ready = pin!(self.stream.readable(false));
+        poll_fn(|context| match ready.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.watch.pend(Direction::Read, context.waker()),
+        })
+        .await
+    }
+
+    /// Waits until something can be written, or the write deadline passes.
+    ///
+    /// # Errors
+    /// `TimedOut`, or the system's.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        let mut ready = pin!(self.stream.writable(false));
+        poll_fn(|context| match ready.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.watch.pend(Direction::Write, context.waker()),
+        })
+        .await
+    }
+
+    /// Receives up to `bytes_max` bytes into the spare room of `block`: `None` if there are none now,
+    /// `Some(0)` if there will be none any more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn try_recv(&self, block: &mut Block, bytes_max: usize) -> io::Result<Option<usize>> {
+        let spare = block.spare();
+        let room = spare.len().min(bytes_max);
+        debug_assert!(room > 0, "a read into no room looks like the end");
+        let received = loop {
+            match SockRef::from(&self.system()).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
+                Ok(received) => break received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
+        #[expect(unsafe_code, reason = "what the kernel wrote, only the kernel can say")]
+        // SAFETY: the kernel initialised the first `received` bytes of the spare room.
+        unsafe {
+            block.fill(received);
+        }
+        Ok(Some(received))
+    }
+
+    /// Waits for bytes and receives them; 0 when there will be none any more.
+    ///
+    /// # Errors
+    /// `TimedOut`, or the system's.
+    pub(super) async fn recv(&self, block: &mut Block, bytes_max: usize) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            if let Some(received) = self.try_recv(block, bytes_max)? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// Sends as much of `parts` as the kernel takes now, which may be nothing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn try_send(&self, parts: &[&[u8]]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let descriptor = self.system();
+        let socket = SockRef::from(&descriptor);
+        loop {
+            let sent = match parts {
+                [only] => socket.send_with_flags(only, flags),
+                _ => {
+                    let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+                    let mut count = 0;
+                    for part in parts.iter().filter(|part| !part.is_empty()) {
+                        slices[count] = IoSlice::new(part);
+                        count += 1;
+                    }
+                    socket.sendmsg(&MsgHdr::new().with_buffers(&slices[..count]), flags)
+                }
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends all of `parts`, waiting where the kernel's buffer is full. `timeout_ms` is granted anew
+    /// whenever some bytes went out; `now_ms` tells the time.
+    ///
+    /// # Errors
+    /// [`SendError`] with what did get out.
+    pub(super) async fn send_all<const N: usize>(
+        &self,
+        mut parts: [&[u8]; N],
+        timeout_ms: u64,
+        now_ms: impl Fn() -> u64,
+    ) -> Result<(), SendError> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut sent = 0;
+        while sent < total {
+            match self.try_send(&parts) {
+                Ok(0) => {
+                    self.watch.set(Direction::Write, now_ms() + timeout_ms);
+                    self.writable().await.map_err(|error| SendError { sent, error })?;
+                    self.watch.clear(Direction::Write);
+                }
+                Ok(count) => {
+                    sent += count;
+                    skip(&mut parts, count);
+                }
+                Err(error) => return Err(SendError { sent, error }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has neither closed the connection nor sent anything: what a pooled connection must
+    /// be to be used. Asks the kernel, so the answer is as fresh as it can be.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        let peeked =
+            SockRef::from(&self.system()).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The socket as the system knows it, for direct calls.
+    #[expect(unsafe_code, reason = "the runtime's streams offer their descriptor only as a number")]
+    fn system(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor and keeps it open for as long as `self` lives, which is
+        // longer than the reference returned.
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+    }
+
+    /// Tells the peer that nothing more will be sent.
+    pub(super) fn finish_sending(&self) {
+        // It may be gone already, which is as good.
+        let _ = SockRef::from(&self.system()).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Makes the close that follows a reset, so that the peer cannot take what it got for the whole.
+    pub(super) fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.system()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Runs of bytes one send takes at the most.
+const PARTS_MAX: usize = 5;
+
+/// Takes the first `count` bytes off `parts`.
+fn skip(parts: &mut [&[u8]], mut count: usize) {
+    for part in parts {
+        let skipped = count.min(part.len());
+        *part = &part[skipped..];
+        count -= skipped;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.watches.remove(self.key);
+    }
+}
