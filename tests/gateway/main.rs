@@ -1,0 +1,9 @@
+//! The gateway from outside: the real binary, real sockets, a scripted endpoint, a raw client.
+//!
+//! Each file is one chapter of what users are promised. The rig in `rig/` shares no code with the gateway,
+//! so it cannot share its mistakes. Nothing here sleeps: whoever waits, waits for a condition, with a
+//! deadline that only a hang can reach.
+
+mod rig;
+
+mod life;

@@ -1,0 +1,308 @@
+//! An endpoint that says what it is told to and remembers every byte it was sent.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::{
+    client::find,
+    wait::{PATIENCE, until},
+};
+
+/// A listening endpoint. Each connection is served by a thread that runs the script for every request head
+/// that arrives on it. Dropping it stops accepting; connections end with their script.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    record: Arc<Record>,
+}
+
+#[derive(Default)]
+struct Record {
+    /// Every request head that came, in the order of arrival.
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+    /// All bytes of each connection, in the order in which the connections were accepted.
+    bytes: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    stopped: AtomicBool,
+}
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Number of its connection, from 0.
+    pub(crate) connection: usize,
+    /// Request line and fields, as they came.
+    pub(crate) head: String,
+    /// The body, without its framing, if the script took it.
+    pub(crate) body: Vec<u8>,
+    /// Field lines after a chunked body.
+    pub(crate) trailers: String,
+}
+
+impl Seen {
+    /// The method.
+    pub(crate) fn method(&self) -> &str {
+        self.head.split(' ').next().unwrap()
+    }
+
+    /// The request target.
+    pub(crate) fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// The values of a field.
+    pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
+        self.head
+            .split("\r\n")
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .collect()
+    }
+
+    /// The value of a field that must not be there twice.
+    #[track_caller]
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let values = self.fields(name);
+        assert!(values.len() <= 1, "{name} stands {} times in {}", values.len(), self.head);
+        values.first().copied()
+    }
+}
+
+/// One side of a conversation with the gateway, in the hands of a script.
+pub(crate) struct Talk {
+    pub(crate) stream: TcpStream,
+    /// Requests that came before on this connection.
+    pub(crate) earlier: usize,
+    behind: VecDeque<u8>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    closed: bool,
+}
+
+impl Endpoint {
+    /// Answers every request, whose body it reads first, with 200 and this body.
+    pub(crate) fn answering(body: &'static str) -> Self {
+        Self::scripted(move |talk, seen| {
+            talk.read_body(seen);
+            talk.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        })
+    }
+
+    /// Runs `script` for each request whose head has arrived. What it does not read of a body it must not
+    /// leave on the wire, unless it closes.
+    pub(crate) fn scripted(script: impl Fn(&mut Talk, &mut Seen) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let record = Arc::new(Record::default());
+        let kept = Arc::clone(&record);
+        let script = Arc::new(script);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if kept.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
+                let connection = kept.connections.fetch_add(1, Ordering::SeqCst);
+                let bytes = Arc::new(Mutex::new(Vec::new()));
+                kept.bytes.lock().unwrap().push(Arc::clone(&bytes));
+                thread::spawn(move || {
+                    stream.set_nodelay(true).unwrap();
+                    let behind = VecDeque::new();
+                    let mut talk = Talk { stream, earlier: 0, behind, bytes, closed: false };
+                    talk.serve(connection, &kept, &*script);
+                });
+            }
+        });
+        Self { address, record }
+    }
+
+    /// An address where nobody listens.
+    pub(crate) fn nowhere() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    /// The requests that came, once there are at least so many. A request counts when its script has ended.
+    pub(crate) fn seen(&self, requests: usize) -> Vec<Seen> {
+        until(&format!("{requests} requests at the endpoint"), || {
+            self.record.seen.lock().unwrap().len() >= requests
+        });
+        self.record.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests' scripts have ended by now.
+    pub(crate) fn count(&self) -> usize {
+        self.record.seen.lock().unwrap().len()
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.record.connections.load(Ordering::SeqCst)
+    }
+
+    /// Every byte that came so far, connection after connection.
+    pub(crate) fn bytes(&self) -> Vec<Vec<u8>> {
+        self.record.bytes.lock().unwrap().iter().map(|bytes| bytes.lock().unwrap().clone()).collect()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.record.stopped.store(true, Ordering::SeqCst);
+        // The accept loop looks up when somebody comes.
+        let _ = TcpStream::connect_timeout(&self.address, PATIENCE);
+    }
+}
+
+impl Talk {
+    fn serve(&mut self, connection: usize, record: &Record, script: &(dyn Fn(&mut Self, &mut Seen) + Sync)) {
+        while let Some(head) = self.read_head() {
+            let mut seen = Seen { connection, head, body: Vec::new(), trailers: String::new() };
+            script(self, &mut seen);
+            record.seen.lock().unwrap().push(seen);
+            self.earlier += 1;
+            if self.closed {
+                return;
+            }
+        }
+    }
+
+    fn read_head(&mut self) -> Option<String> {
+        loop {
+            let bytes = self.behind.make_contiguous();
+            if let Some(at) = find(bytes, b"\r\n\r\n") {
+                return Some(String::from_utf8(self.behind.drain(..at + 4).collect()).unwrap());
+            }
+            if !self.read_some() {
+                return None;
+            }
+        }
+    }
+
+    /// Sends these bytes; a gateway that has gone away is no failure here.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Reads the request's body by its framing. `false` if it broke off.
+    pub(crate) fn read_body(&mut self, seen: &mut Seen) -> bool {
+        if let Some(length) = seen.field("content-length") {
+            let length: usize = length.parse().unwrap();
+            while seen.body.len() < length {
+                if !self.take(length - seen.body.len(), &mut seen.body) {
+                    return false;
+                }
+            }
+        } else if seen.field("transfer-encoding") == Some("chunked") {
+            loop {
+                let Some(line) = self.line() else { return false };
+                let size = usize::from_str_radix(&line, 16).unwrap();
+                let wanted = seen.body.len() + size;
+                if size == 0 {
+                    break;
+                }
+                while seen.body.len() < wanted {
+                    if !self.take(wanted - seen.body.len(), &mut seen.body) {
+                        return false;
+                    }
+                }
+                if self.line().as_deref() != Some("") {
+                    return false;
+                }
+            }
+            loop {
+                match self.line() {
+                    Some(line) if line.is_empty() => break,
+                    Some(line) => seen.trailers.push_str(&format!("{line}\r\n")),
+                    None => return false,
+                }
+            }
+        }
+        true
+    }
+
+    /// Reads at least so many bytes of a body and forgets them; `false` if it broke off before.
+    pub(crate) fn forget(&mut self, bytes: usize) -> bool {
+        let mut left = bytes;
+        while left > 0 {
+            if self.behind.is_empty() && !self.read_some() {
+                return false;
+            }
+            let now = left.min(self.behind.len());
+            self.behind.drain(..now);
+            left -= now;
+        }
+        true
+    }
+
+    /// Waits until the gateway closes.
+    pub(crate) fn wait_for_end(&mut self) {
+        while self.read_some() {
+            self.behind.clear();
+        }
+        self.closed = true;
+    }
+
+    /// Closes the connection.
+    pub(crate) fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.closed = true;
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(&mut self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+        self.closed = true;
+    }
+
+    fn take(&mut self, most: usize, into: &mut Vec<u8>) -> bool {
+        if self.behind.is_empty() && !self.read_some() {
+            return false;
+        }
+        let now = most.min(self.behind.len());
+        into.extend(self.behind.drain(..now));
+        true
+    }
+
+    fn line(&mut self) -> Option<String> {
+        loop {
+            let bytes = self.behind.make_contiguous();
+            if let Some(at) = find(bytes, b"\r\n") {
+                let line = String::from_utf8(self.behind.drain(..at).collect()).unwrap();
+                self.behind.drain(..2);
+                return Some(line);
+            }
+            if !self.read_some() {
+                return None;
+            }
+        }
+    }
+
+    /// Reads something; `false` at the end, however it came.
+    fn read_some(&mut self) -> bool {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(read) => {
+                    // A gigabyte is not worth remembering.
+                    let mut bytes = self.bytes.lock().unwrap();
+                    if bytes.len() < 4 << 20 {
+                        bytes.extend_from_slice(&buffer[..read]);
+                    }
+                    self.behind.extend(&buffer[..read]);
+                    return true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}

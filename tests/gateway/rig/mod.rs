@@ -1,0 +1,13 @@
+//! What the chapters stand on: a gateway process, scripted endpoints, raw clients, tokens.
+
+mod client;
+mod endpoint;
+mod gateway;
+mod token;
+mod wait;
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use endpoint::{Endpoint, Seen, Talk};
+pub(crate) use gateway::{Gateway, Setup, tollgate};
+pub(crate) use token::{Algorithm, SECRET, mint, sign, valid_token};
+pub(crate) use wait::{PATIENCE, until};
