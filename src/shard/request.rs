@@ -29,7 +29,7 @@ use super::{
     forward, respond,
 };
 
-/// Serves one exchange on `downstream`, which step 1 (accept) made.
+/// Serves one exchange on `downstream`, which 1 accept made.
 pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Next {
     let arrival = downstream.read_head(shard).await; // 2 parse: where the head ends
     let snapshot: &Snapshot = &shard.snapshot;

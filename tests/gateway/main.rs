@@ -4,6 +4,8 @@
 //! so it cannot share its mistakes. Nothing here sleeps: whoever waits, waits for a condition, with a
 //! deadline that only a hang can reach.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+
 mod rig;
 
 mod life;

@@ -1,0 +1,173 @@
+//! The house rules that a compiler does not know.
+//!
+//! Every file has a caption and one concern's worth of lines; rooms depend on each other downwards only; the
+//! runtime stays in its room; the README's table of defaults is the one the code reads.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The most lines a file may have.
+const LINES_MAX: usize = 700;
+
+/// What each room may use of the crate besides itself. `gateway`, `demo` and `cli` stand above all rooms.
+const ROOMS: [(&str, &[&str]); 6] = [
+    ("base", &[]),
+    ("http", &["base"]),
+    ("shared", &["base"]),
+    ("stage", &["base", "http", "shared"]),
+    ("shard", &["base", "http", "shared", "stage"]),
+    ("control", &["base", "http", "shared", "stage"]),
+];
+
+/// Crates that only one room may know.
+const ROOM_OF_CRATE: [(&str, &str); 5] = [
+    ("monoio", "shard"),
+    ("io_uring", "shard"),
+    ("axum", "control"),
+    ("prometheus_client", "control"),
+    ("rtrb", "shared"),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below `directory`, build output left out.
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            if !path.ends_with("target") && !path.ends_with(".git") {
+                rust_files(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    rust_files(&root(), &mut files);
+    assert!(files.len() > 50, "the walk found the sources");
+    let name = |path: &Path| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Whether `text` names `word` as a path's first segment, comments left out.
+fn names(text: &str, word: &str) -> bool {
+    let segment = format!("{word}::");
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
+        line.match_indices(&segment).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            before.is_none_or(|before| !before.is_alphanumeric() && before != '_' && before != ':')
+        })
+    })
+}
+
+#[test]
+fn every_file_has_a_caption() {
+    for (name, text) in sources() {
+        let caption = text.lines().take_while(|line| line.starts_with("//!")).count();
+        assert!((1..=16).contains(&caption), "{name}: a caption of one to sixteen lines, not {caption}");
+    }
+}
+
+#[test]
+fn no_file_outgrows_its_concern() {
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{name} has {lines} lines; split it by concern");
+    }
+}
+
+#[test]
+fn rooms_depend_downwards() {
+    for (name, text) in sources() {
+        let Some(room) = name.strip_prefix("src/").and_then(|rest| rest.split(['/', '.']).next()) else {
+            continue;
+        };
+        let Some((_, below)) = ROOMS.iter().find(|(known, _)| *known == room) else {
+            assert!(
+                ["lib", "main", "gateway", "demo", "cli"].contains(&room),
+                "{name}: a room that this list does not know"
+            );
+            continue;
+        };
+        for (other, _) in ROOMS {
+            let reaches = text.contains(&format!("crate::{other}"))
+                || text.lines().any(|line| line.trim_start().starts_with(&format!("{other}::")))
+                    && text.contains("use crate::{");
+            assert!(!reaches || other == room || below.contains(&other), "{name} must not know `{other}`");
+        }
+        for above in ["gateway", "demo", "cli"] {
+            assert!(!text.contains(&format!("crate::{above}")), "{name} must not know `{above}`");
+        }
+    }
+}
+
+#[test]
+fn crates_stay_in_their_room() {
+    for (name, text) in sources() {
+        for (krate, room) in ROOM_OF_CRATE {
+            let inside = name.starts_with(&format!("src/{room}/"));
+            if name.starts_with("src/") && !inside && name != "src/demo.rs" {
+                assert!(!names(&text, krate), "{name} must not know `{krate}`: it belongs to `{room}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Spelled in halves, so that this file does not find itself.
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
+    for (name, text) in sources() {
+        for mark in &marks {
+            assert!(!text.contains(mark.as_str()), "{name} has a {mark}: finish it or open an issue");
+        }
+    }
+}
+
+#[test]
+fn the_readme_prints_the_defaults_the_code_reads() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = tollgate::control::config::defaults::markdown();
+    assert!(readme.contains(&table), "README.md: replace the table of defaults by\n{table}");
+}
+
+#[test]
+fn the_story_has_the_nine_steps() {
+    let story = fs::read_to_string(root().join("src/ARCHITECTURE.md")).unwrap();
+    let steps = ["accept", "parse", "route", "authenticate", "limit", "balance", "forward", "respond", "log"];
+    let mut rest = story.as_str();
+    for (index, step) in steps.iter().enumerate() {
+        let heading = format!("### {}. {step}", index + 1);
+        let at =
+            rest.to_lowercase().find(&heading).unwrap_or_else(|| panic!("no heading \"{heading}\" in order"));
+        rest = &rest[at..];
+    }
+    let request = fs::read_to_string(root().join("src/shard/request.rs")).unwrap();
+    for (index, step) in steps.iter().enumerate() {
+        assert!(request.contains(&format!("{} {step}", index + 1)), "request.rs names step {step}");
+    }
+}
+
+#[test]
+fn every_dependency_says_why() {
+    for manifest in ["Cargo.toml", "loadtest/Cargo.toml"] {
+        let Ok(text) = fs::read_to_string(root().join(manifest)) else { continue };
+        let mut depends = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                depends = line.ends_with("dependencies]");
+            } else if depends && line.contains(" = ") && !line.starts_with([' ', '#', '}']) {
+                assert!(line.contains(" # "), "{manifest}: why is `{line}` there?");
+            }
+        }
+    }
+}
