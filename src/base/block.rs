@@ -117,13 +117,6 @@ impl Block {
         unsafe { self.bytes.set_len(filled) };
     }
 
-    /// Appends as much of `bytes` as fits; says how much that was.
-    pub fn append(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.room());
-        self.bytes.extend_from_slice(&bytes[..count]);
-        count
-    }
-
     /// Appends all of `bytes`, or nothing.
     ///
     /// # Errors
@@ -133,6 +126,20 @@ impl Block {
             return Err(Full);
         }
         self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Appends all of `parts`, or none of them.
+    ///
+    /// # Errors
+    /// [`Full`] when the block has too little room.
+    pub fn put_all(&mut self, parts: &[&[u8]]) -> Result<(), Full> {
+        if parts.iter().map(|part| part.len()).sum::<usize>() > self.room() {
+            return Err(Full);
+        }
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
         Ok(())
     }
 
@@ -211,8 +218,10 @@ mod tests {
         let mut block = pool.rent().expect("free");
         assert_eq!(block.put(b"123456789"), Err(Full));
         assert!(block.unread().is_empty());
-        assert_eq!(block.append(b"123456789"), 8);
-        assert_eq!(block.room(), 0);
+        assert_eq!(block.put_all(&[b"1234", b"56789"]), Err(Full));
+        assert!(block.unread().is_empty());
+        block.put_all(&[b"1234", b"5678"]).expect("room");
+        assert_eq!((block.unread(), block.room()), (&b"12345678"[..], 0));
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl BodyReader {
 /// What goes over the wire for one piece: up to three runs of bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Framed<'a> {
-    /// The runs, in order; unused ones are empty.
+    /// What stands before the payload, the payload, what stands behind it; unused runs are empty.
     pub parts: [&'a [u8]; 3],
 }
 
@@ -142,7 +142,7 @@ pub struct FrameRoom {
 pub fn frame<'a>(piece: &Piece, bytes: &'a [u8], framing: Framing, room: &'a mut FrameRoom) -> Framed<'a> {
     let payload = &bytes[..piece.payload];
     if framing != Framing::Chunked {
-        return Framed { parts: [payload, b"", b""] };
+        return Framed { parts: [b"", payload, b""] };
     }
     let FrameRoom { size_line, trailers } = room;
     let before: &[u8] = if payload.is_empty() { b"" } else { chunk_size_line(payload.len(), size_line) };

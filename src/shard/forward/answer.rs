@@ -27,8 +27,6 @@ const INTERIM_MAX: u32 = 16;
 const HEAD_TOO_LONG: Cause = Cause::Invalid("the answer's head does not fit a block");
 /// Payload up to this length is copied behind the head, so that both leave in one plain send.
 const COPIED_BYTES_MAX: usize = 4096;
-/// Room a chunk's frame needs beside its payload.
-const FRAME_BYTES: usize = 32;
 
 /// Reads one endpoint's answer and passes it on.
 pub(super) struct Download<'a, 's> {
@@ -175,10 +173,9 @@ impl Download<'_, '_> {
                     frame(&piece, self.block.unread(), answer.leaving, &mut room).parts;
                 let sent = if head_sent {
                     self.send([before, payload, behind]).await
-                } else if payload.len() <= COPIED_BYTES_MAX && self.out.room() > payload.len() + FRAME_BYTES {
-                    for part in [before, payload, behind] {
-                        self.out.append(part);
-                    }
+                } else if payload.len() <= COPIED_BYTES_MAX
+                    && self.out.put_all(&[before, payload, behind]).is_ok()
+                {
                     self.send([self.out.unread()]).await
                 } else {
                     self.send([self.out.unread(), before, payload, behind]).await

@@ -42,9 +42,6 @@ pub(super) enum UploadFault {
     EndpointStalled,
 }
 
-/// Room a chunk's frame needs beside its payload, at most.
-const FRAME_BYTES: usize = 32;
-
 impl Upload {
     /// Moves what is already here of the body behind the encoded head in `request`.
     pub(super) fn begin(mut reader: BodyReader, downstream: &mut Downstream, request: &mut Block) -> Self {
@@ -56,17 +53,19 @@ impl Upload {
         let mut pending = None;
         if let Some(block) = &mut downstream.block
             && !reader.is_done()
-            && block.unread().len() + FRAME_BYTES <= request.room()
         {
             let piece = reader.piece(block.unread_mut());
+            let mut room = FrameRoom::default();
             match piece {
-                Ok(piece) if piece.trailers.is_none() => {
-                    let mut room = FrameRoom::default();
-                    for part in frame(&piece, block.unread(), framing, &mut room).parts {
-                        request.append(part);
-                    }
+                Ok(piece)
+                    if piece.trailers.is_none()
+                        && request
+                            .put_all(&frame(&piece, block.unread(), framing, &mut room).parts)
+                            .is_ok() =>
+                {
                     block.consume(piece.consumed);
                 }
+                // Too much for one write, or nothing to be sent: `relay` takes it up.
                 other => pending = Some(other),
             }
         }
