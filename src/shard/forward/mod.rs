@@ -79,12 +79,14 @@ pub(super) async fn carry<'s>(
             .as_ref()
             .map_or("", |block| std::str::from_utf8(exchange.method_of(block.filled())).unwrap_or_default());
         if retry::allowed(&failure, method, upload.is_resendable(), outcome.attempts) {
-            // What cannot be reached is left alone; what broke off was only closing.
-            let skip = (failure.cause == Cause::Connect).then(|| permit.endpoint());
+            // What cannot be reached is left alone, and the others' connections are as good as ever; what
+            // broke off was only closing, but so may be the rest of its pool.
+            let unreachable = failure.cause == Cause::Connect;
+            let skip = unreachable.then(|| permit.endpoint());
+            source = if unreachable { Source::PoolFirst } else { Source::FreshOnly };
             let next = balance::pick(cluster, skip, &mut shard.desk.borrow_mut().rng);
             if let Some(next) = next {
                 permit = next;
-                source = Source::FreshOnly;
                 continue;
             }
         }
