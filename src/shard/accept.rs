@@ -69,7 +69,7 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
 
 fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     shard.meters().accepted.add(1);
-    let socket = Socket::new(stream, &shard.watches);
+    let Ok(socket) = Socket::new(stream, &shard.watches) else { return };
     if shard.connections.get() < shard.connections_max {
         shard.connections.set(shard.connections.get() + 1);
         shard.meters().connections.add(1);

@@ -8,6 +8,7 @@ use crate::{
     shared::record::{Delivery, Record},
     stage::{
         Facts,
+        retry::Repetition,
         settle::{Outcome, settle},
         snapshot::Snapshot,
     },
@@ -33,6 +34,7 @@ pub(super) struct Exchange<'s> {
     pub(super) client_ip: IpAddr,
     pub(super) version: Version,
     pub(super) asked: Asked,
+    pub(super) repetition: Repetition,
     /// How the request's body arrives.
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
@@ -97,6 +99,7 @@ impl<'s> Exchange<'s> {
             client_ip: peer,
             version: Version::Http11,
             asked: Asked::ForAll,
+            repetition: Repetition::Harmful,
             framing: Framing::Empty,
             expects_continue: false,
             keeps_alive: false,
@@ -110,6 +113,7 @@ impl<'s> Exchange<'s> {
     /// Notes what the head says, all of it as places in `block`, the bytes the head was parsed from.
     pub(super) fn note_head(&mut self, head: &RequestHead<'_, '_>, block: &[u8]) {
         self.method = place(block, head.method.as_bytes());
+        self.repetition = Repetition::of(head.method);
         self.version = head.version;
         self.framing = head.framing;
         self.expects_continue = head.expects_continue;

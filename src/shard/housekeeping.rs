@@ -12,6 +12,7 @@ use crate::shared::lifecycle::Phase;
 use super::{
     Shard,
     accept::{self, Listener},
+    readiness,
 };
 
 /// Between two looks. Time-outs are kept to within one of these.
@@ -25,6 +26,12 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
     for listener in listeners {
         monoio::spawn(accept::run(Rc::clone(shard), listener, canceller.handle()));
     }
+    let news = Rc::clone(shard);
+    monoio::spawn(async move {
+        let ended = readiness::run(news).await;
+        // Without news nothing on this shard can go on: the supervisor shall start a new process.
+        panic!("the shard's readiness set failed: {ended:?}");
+    });
     let mut accepting = Some(canceller);
     let mut ticks = 0_u32;
     loop {

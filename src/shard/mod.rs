@@ -9,6 +9,7 @@ mod connection;
 mod exchange;
 mod forward;
 mod housekeeping;
+mod readiness;
 mod request;
 mod respond;
 mod ring;
@@ -87,7 +88,7 @@ struct Shard {
     replies: Rc<BlockPool>,
     /// Idle upstream connections, at most `idle_max` per endpoint; beyond that they are closed.
     pools: RefCell<Pools>,
-    /// Deadlines of all sockets.
+    /// Readiness and deadlines of all sockets.
     watches: Rc<Watches>,
     /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
     connections: Cell<usize>,
@@ -134,7 +135,13 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
         }
     };
     ring.block_on(async move {
-        let (shard, listeners) = Shard::new(plan);
+        let (shard, listeners) = match Shard::new(plan) {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         shard.meters().thread.set(u64::from(thread.unsigned_abs()));
         let listeners: io::Result<Vec<_>> =
@@ -159,7 +166,7 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
 }
 
 impl Shard {
-    fn new(plan: ShardPlan) -> (Rc<Self>, Vec<TcpListener>) {
+    fn new(plan: ShardPlan) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let clock = Clock::new();
         let shard = Rc::new(Self {
             index: plan.index,
@@ -169,7 +176,7 @@ impl Shard {
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
             pools: RefCell::new(Pools::new(plan.snapshot.endpoints)),
             snapshot: plan.snapshot,
-            watches: Rc::default(),
+            watches: Rc::new(Watches::new()?),
             connections: Cell::new(0),
             connections_max: plan.connections_max,
             farewells: Cell::new(0),
@@ -182,7 +189,7 @@ impl Shard {
             meters: plan.meters,
             clock,
         });
-        (shard, plan.listeners)
+        Ok((shard, plan.listeners))
     }
 
     /// This shard's counters.

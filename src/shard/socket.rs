@@ -1,7 +1,7 @@
 //! Sockets: the only door between the data plane and the runtime.
 //!
 //! The ring tells when a socket is ready; the bytes then move by a direct, non-blocking call. On the ring
-//! this costs the same as a ring receive (the two tie within noise; see `benches/README.md`) and buys three
+//! this costs the same as a ring receive (they tie within noise; see `benches/README.md`) and buys three
 //! things: no buffer is lent to the kernel, so an idle connection holds none; no byte is lost when a wait
 //! is dropped; and a send leaves before the loop turns. Nothing above this file knows which runtime runs.
 
@@ -11,9 +11,7 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
-    pin::pin,
     rc::Rc,
-    task::Poll,
     time::Duration,
 };
 
@@ -22,13 +20,13 @@ use socket2::{MsgHdr, SockRef};
 
 use crate::base::block::Block;
 
-use super::watch::{Direction, Watch, Watches};
+use super::watch::{Direction, Key, Watch, Watches};
 
 /// One connection's socket.
 pub(super) struct Socket {
     stream: TcpStream,
     watch: Rc<Watch>,
-    key: usize,
+    key: Key,
     watches: Rc<Watches>,
 }
 
@@ -43,9 +41,12 @@ pub(super) struct SendError {
 
 impl Socket {
     /// Takes over a connection.
-    pub(super) fn new(stream: TcpStream, watches: &Rc<Watches>) -> Self {
-        let (key, watch) = watches.add();
-        Self { stream, watch, key, watches: Rc::clone(watches) }
+    ///
+    /// # Errors
+    /// The system has no room for one more in the readiness set.
+    pub(super) fn new(stream: TcpStream, watches: &Rc<Watches>) -> io::Result<Self> {
+        let (key, watch) = watches.add(system(&stream))?;
+        Ok(Self { stream, watch, key, watches: Rc::clone(watches) })
     }
 
     /// Connects to `address` within `timeout_ms`.
@@ -62,7 +63,10 @@ impl Socket {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        Ok(Self::new(stream, watches))
+        let socket = Self::new(stream, watches)?;
+        // Nobody answers before they are asked.
+        socket.watch.exhausted(Direction::Read);
+        Ok(socket)
     }
 
     /// The socket's deadlines.
@@ -75,12 +79,7 @@ impl Socket {
     /// # Errors
     /// `TimedOut`, or the system's.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        let mut ready = pin!(self.stream.readable(false));
-        poll_fn(|context| match ready.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.watch.pend(Direction::Read, context.waker()),
-        })
-        .await
+        poll_fn(|context| self.watch.wait(Direction::Read, context.waker())).await
     }
 
     /// Waits until something can be written, or the write deadline passes.
@@ -88,12 +87,7 @@ impl Socket {
     /// # Errors
     /// `TimedOut`, or the system's.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        let mut ready = pin!(self.stream.writable(false));
-        poll_fn(|context| match ready.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.watch.pend(Direction::Write, context.waker()),
-        })
-        .await
+        poll_fn(|context| self.watch.wait(Direction::Write, context.waker())).await
     }
 
     /// Receives up to `bytes_max` bytes into the spare room of `block`: `None` if there are none now,
@@ -102,17 +96,33 @@ impl Socket {
     /// # Errors
     /// The system's.
     pub(super) fn try_recv(&self, block: &mut Block, bytes_max: usize) -> io::Result<Option<usize>> {
+        if !self.watch.is_ready(Direction::Read) {
+            return Ok(None);
+        }
+        if self.watch.note_read() {
+            // Others first; the set will say again that there is more.
+            self.watch.exhausted(Direction::Read);
+            self.watches.set().repeat(system(&self.stream), self.key)?;
+            return Ok(None);
+        }
         let spare = block.spare();
         let room = spare.len().min(bytes_max);
         debug_assert!(room > 0, "a read into no room looks like the end");
         let received = loop {
-            match SockRef::from(&self.system()).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
+            match SockRef::from(&system(&self.stream)).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT)
+            {
                 Ok(received) => break received,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watch.exhausted(Direction::Read);
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
         };
+        if received < room {
+            self.watch.drained();
+        }
         #[expect(unsafe_code, reason = "what the kernel wrote, only the kernel can say")]
         // SAFETY: the kernel initialised the first `received` bytes of the spare room.
         unsafe {
@@ -140,7 +150,7 @@ impl Socket {
     /// The system's.
     pub(super) fn try_send(&self, parts: &[&[u8]]) -> io::Result<usize> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let descriptor = self.system();
+        let descriptor = system(&self.stream);
         let socket = SockRef::from(&descriptor);
         loop {
             let sent = match parts {
@@ -157,7 +167,10 @@ impl Socket {
             };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watch.exhausted(Direction::Write);
+                    return Ok(0);
+                }
                 other => return other,
             }
         }
@@ -193,33 +206,37 @@ impl Socket {
         Ok(())
     }
 
-    /// Whether the peer has neither closed the connection nor sent anything: what a pooled connection must
-    /// be to be used. Asks the kernel, so the answer is as fresh as it can be.
+    /// Whether the peer has neither closed the connection nor sent anything, as far as the last loop turn
+    /// knew: what a pooled connection must be to be used.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit(); 1];
-        let peeked =
-            SockRef::from(&self.system()).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        !self.watch.is_ready(Direction::Read)
     }
 
-    /// The socket as the system knows it, for direct calls.
-    #[expect(unsafe_code, reason = "the runtime's streams offer their descriptor only as a number")]
-    fn system(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream owns the descriptor and keeps it open for as long as `self` lives, which is
-        // longer than the reference returned.
-        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+    /// The same, asked of the kernel at this moment.
+    pub(super) fn is_quiet_now(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        let peeked = SockRef::from(&system(&self.stream))
+            .recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Tells the peer that nothing more will be sent.
     pub(super) fn finish_sending(&self) {
         // It may be gone already, which is as good.
-        let _ = SockRef::from(&self.system()).shutdown(std::net::Shutdown::Write);
+        let _ = SockRef::from(&system(&self.stream)).shutdown(std::net::Shutdown::Write);
     }
 
     /// Makes the close that follows a reset, so that the peer cannot take what it got for the whole.
     pub(super) fn reset_on_close(&self) {
-        let _ = SockRef::from(&self.system()).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&system(&self.stream)).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// A stream's descriptor, for direct calls.
+#[expect(unsafe_code, reason = "the runtime's streams offer their descriptor only as a number")]
+fn system(stream: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: the stream owns the descriptor and keeps it open for as long as it is borrowed.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 /// Runs of bytes one send takes at the most.

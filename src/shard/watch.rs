@@ -1,17 +1,21 @@
-//! Deadlines without timers: every socket has two, a sweep of the shard looks at all of them.
+//! What a shard knows about each of its sockets: what is ready, and by when it must be.
 //!
-//! Setting a deadline is a store; nothing is armed and nothing cancelled. A few times a second the shard's
-//! housekeeping walks the sockets and wakes those whose time is up; their wait then ends with `TimedOut`.
-//! A deadline is therefore kept to within one sweep, which is what time-outs of whole seconds need.
+//! Readiness comes from the set in `readiness.rs` and is used up by direct calls that find nothing more.
+//! Deadlines are without timers: setting one is a store, nothing is armed and nothing cancelled. A few times
+//! a second the shard's housekeeping walks the sockets and wakes those whose time is up; their wait then ends
+//! with `TimedOut`. A deadline is therefore kept to within one sweep.
 
 use std::{
     cell::{Cell, RefCell},
     io,
+    os::fd::AsFd,
     rc::Rc,
     task::{Poll, Waker},
 };
 
 use slab::Slab;
+
+use super::readiness::ReadinessSet;
 
 /// Which side of a socket is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +24,31 @@ pub(super) enum Direction {
     Write = 1,
 }
 
+/// What the readiness set has to say about a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct News {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The peer sends nothing more, or the connection is broken.
+    pub(super) ended: bool,
+}
+
 /// Time never comes.
 const NEVER: u64 = u64::MAX;
+/// Reads in a row that found something, after which others get their turn.
+const READS_MAX: u32 = 16;
 
-/// The deadlines of one socket.
+/// One socket's readiness and deadlines.
 #[derive(Debug)]
 pub(super) struct Watch {
+    /// Tells it from the sockets that had its key before.
+    serial: u32,
+    /// Whether a direct call may find something, by direction.
+    ready: [Cell<bool>; 2],
+    /// Reads will find the end, or an error, for ever.
+    ended: Cell<bool>,
+    /// Reads since the last news.
+    reads: Cell<u32>,
     /// Milliseconds on the monotonic clock, by direction.
     until_ms: [Cell<u64>; 2],
     expired: [Cell<bool>; 2],
@@ -35,6 +58,42 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    fn new(serial: u32) -> Self {
+        Self {
+            serial,
+            // Most clients speak at once, and a new socket has room for what is to be sent.
+            ready: [Cell::new(true), Cell::new(true)],
+            ended: Cell::new(false),
+            reads: Cell::new(0),
+            until_ms: [Cell::new(NEVER), Cell::new(NEVER)],
+            expired: [Cell::new(false), Cell::new(false)],
+            idle: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Whether a direct call may find something.
+    pub(super) fn is_ready(&self, direction: Direction) -> bool {
+        self.ready[direction as usize].get()
+    }
+
+    /// A direct call found nothing: only news make another one worth while.
+    pub(super) fn exhausted(&self, direction: Direction) {
+        self.ready[direction as usize].set(false);
+    }
+
+    /// A read found less than it had room for: nothing is left to read but the end, if it is known to be there.
+    pub(super) fn drained(&self) {
+        self.ready[Direction::Read as usize].set(self.ended.get());
+    }
+
+    /// A read found something. Whether it was one too many in a row: a task that never waits starves the
+    /// shard.
+    pub(super) fn note_read(&self) -> bool {
+        self.reads.set(self.reads.get() + 1);
+        self.reads.get() > READS_MAX
+    }
+
     /// Sets a deadline; an earlier one of the same direction is forgotten.
     pub(super) fn set(&self, direction: Direction, until_ms: u64) {
         self.until_ms[direction as usize].set(until_ms);
@@ -51,8 +110,11 @@ impl Watch {
         self.idle.set(idle);
     }
 
-    /// Called by a wait that found nothing: pending, or over because the deadline has passed.
-    pub(super) fn pend(&self, direction: Direction, waker: &Waker) -> Poll<io::Result<()>> {
+    /// A wait: over because a direct call may find something or because the deadline has passed, or pending.
+    pub(super) fn wait(&self, direction: Direction, waker: &Waker) -> Poll<io::Result<()>> {
+        if self.ready[direction as usize].get() {
+            return Poll::Ready(Ok(()));
+        }
         if self.expired[direction as usize].get() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -68,9 +130,22 @@ impl Watch {
         *self.waker.borrow_mut() = None;
     }
 
+    fn tell(&self, news: News) {
+        self.reads.set(0);
+        self.ended.set(self.ended.get() || news.ended);
+        for (ready, now) in self.ready.iter().zip([news.readable, news.writable]) {
+            ready.set(ready.get() || now || news.ended);
+        }
+        self.wake();
+    }
+
     fn expire(&self, direction: Direction) {
         self.until_ms[direction as usize].set(NEVER);
         self.expired[direction as usize].set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -78,29 +153,80 @@ impl Watch {
 }
 
 /// All sockets of a shard.
-#[derive(Debug, Default)]
-pub(super) struct Watches(RefCell<Slab<Rc<Watch>>>);
+#[derive(Debug)]
+pub(super) struct Watches {
+    watches: RefCell<Slab<Rc<Watch>>>,
+    serial: Cell<u32>,
+    set: ReadinessSet,
+}
+
+/// Names a socket to the readiness set: where it stands, and which of those that stood there it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    place: u32,
+    serial: u32,
+}
+
+impl From<Key> for u64 {
+    fn from(key: Key) -> Self {
+        Self::from(key.serial) << 32 | Self::from(key.place)
+    }
+}
+
+impl From<u64> for Key {
+    fn from(data: u64) -> Self {
+        let [place, serial] = [data & u64::from(u32::MAX), data >> 32].map(|half| half as u32);
+        Self { place, serial }
+    }
+}
 
 impl Watches {
-    /// A watch for one more socket, and the key under which to let go of it.
-    pub(super) fn add(&self) -> (usize, Rc<Watch>) {
-        let watch = Rc::new(Watch {
-            until_ms: [Cell::new(NEVER), Cell::new(NEVER)],
-            expired: [Cell::new(false), Cell::new(false)],
-            idle: Cell::new(false),
-            waker: RefCell::new(None),
-        });
-        (self.0.borrow_mut().insert(Rc::clone(&watch)), watch)
+    /// None yet.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { watches: RefCell::default(), serial: Cell::new(0), set: ReadinessSet::new()? })
+    }
+
+    /// The set that the news come from.
+    pub(super) fn set(&self) -> &ReadinessSet {
+        &self.set
+    }
+
+    /// Takes up one more socket: its watch, and the key under which to let go of it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn add(&self, socket: impl AsFd) -> io::Result<(Key, Rc<Watch>)> {
+        self.serial.set(self.serial.get().wrapping_add(1));
+        let watch = Rc::new(Watch::new(self.serial.get()));
+        let mut watches = self.watches.borrow_mut();
+        let vacant = watches.vacant_entry();
+        let place = u32::try_from(vacant.key()).map_err(io::Error::other)?;
+        let key = Key { place, serial: watch.serial };
+        self.set.add(socket, key)?;
+        vacant.insert(Rc::clone(&watch));
+        Ok((key, watch))
     }
 
     /// The socket is gone.
-    pub(super) fn remove(&self, key: usize) {
-        self.0.borrow_mut().remove(key);
+    pub(super) fn remove(&self, key: Key) {
+        self.watches.borrow_mut().remove(key.place as usize);
+    }
+
+    /// News about the socket under `key`, which may be gone.
+    pub(super) fn tell(&self, key: Key, news: News) {
+        if let Some(watch) = self.watches.borrow().get(key.place as usize)
+            && watch.serial == key.serial
+        {
+            watch.tell(news);
+        }
     }
 
     /// Ends every wait whose deadline has passed.
     pub(super) fn sweep(&self, now_ms: u64) {
-        for (_, watch) in &*self.0.borrow() {
+        for (_, watch) in &*self.watches.borrow() {
             for direction in [Direction::Read, Direction::Write] {
                 if watch.until_ms[direction as usize].get() <= now_ms {
                     watch.expire(direction);
@@ -111,7 +237,7 @@ impl Watches {
 
     /// Ends every wait for a request to begin.
     pub(super) fn expire_idle(&self) {
-        for (_, watch) in &*self.0.borrow() {
+        for (_, watch) in &*self.watches.borrow() {
             if watch.idle.get() {
                 watch.expire(Direction::Read);
             }
@@ -120,7 +246,7 @@ impl Watches {
 
     /// Ends every wait.
     pub(super) fn expire_all(&self) {
-        for (_, watch) in &*self.0.borrow() {
+        for (_, watch) in &*self.watches.borrow() {
             watch.expire(Direction::Read);
             watch.expire(Direction::Write);
         }
@@ -129,37 +255,83 @@ impl Watches {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    fn watched(watches: &Watches) -> (Key, Rc<Watch>) {
+        let (socket, _) = UnixStream::pair().unwrap();
+        let (key, watch) = watches.add(socket).unwrap();
+        watch.exhausted(Direction::Read);
+        watch.exhausted(Direction::Write);
+        (key, watch)
+    }
 
     #[test]
     fn a_deadline_ends_a_wait_once_it_has_passed() {
-        let watches = Watches::default();
-        let (key, watch) = watches.add();
+        let watches = Watches::new().unwrap();
+        let (key, watch) = watched(&watches);
         watch.set(Direction::Read, 100);
         watches.sweep(99);
-        assert!(watch.pend(Direction::Read, Waker::noop()).is_pending());
+        assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
         watches.sweep(100);
-        let ended = watch.pend(Direction::Read, Waker::noop());
+        let ended = watch.wait(Direction::Read, Waker::noop());
         assert!(matches!(ended, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
-        assert!(watch.pend(Direction::Write, Waker::noop()).is_pending());
+        assert!(watch.wait(Direction::Write, Waker::noop()).is_pending());
         watch.set(Direction::Read, 200);
-        assert!(watch.pend(Direction::Read, Waker::noop()).is_pending());
+        assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
         watch.clear(Direction::Read);
         watches.sweep(1_000_000);
-        assert!(watch.pend(Direction::Read, Waker::noop()).is_pending());
+        assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
         watches.remove(key);
     }
 
     #[test]
     fn draining_ends_only_idle_waits() {
-        let watches = Watches::default();
-        let (_, idle) = watches.add();
-        let (_, busy) = watches.add();
+        let watches = Watches::new().unwrap();
+        let ((_, idle), (_, busy)) = (watched(&watches), watched(&watches));
         idle.set_idle(true);
         watches.expire_idle();
-        assert!(idle.pend(Direction::Read, Waker::noop()).is_ready());
-        assert!(busy.pend(Direction::Read, Waker::noop()).is_pending());
+        assert!(idle.wait(Direction::Read, Waker::noop()).is_ready());
+        assert!(busy.wait(Direction::Read, Waker::noop()).is_pending());
         watches.expire_all();
-        assert!(busy.pend(Direction::Write, Waker::noop()).is_ready());
+        assert!(busy.wait(Direction::Write, Waker::noop()).is_ready());
+    }
+
+    #[test]
+    fn news_are_used_up_but_an_end_stays_until_it_is_disproved() {
+        let watches = Watches::new().unwrap();
+        let (key, watch) = watched(&watches);
+        watches.tell(key, News { readable: true, ..News::default() });
+        assert!(watch.is_ready(Direction::Read) && !watch.is_ready(Direction::Write));
+        watch.drained();
+        assert!(!watch.is_ready(Direction::Read));
+        watches.tell(key, News { ended: true, ..News::default() });
+        watch.drained();
+        assert!(watch.is_ready(Direction::Read));
+        watch.exhausted(Direction::Read);
+        assert!(!watch.is_ready(Direction::Read));
+    }
+
+    #[test]
+    fn news_of_a_socket_that_is_gone_do_not_reach_its_successor() {
+        let watches = Watches::new().unwrap();
+        let (first, _) = watched(&watches);
+        assert_eq!(Key::from(u64::from(first)), first);
+        watches.remove(first);
+        let (second, watch) = watched(&watches);
+        assert_eq!(first.place, second.place);
+        watches.tell(first, News { ended: true, ..News::default() });
+        assert!(!watch.is_ready(Direction::Read));
+    }
+
+    #[test]
+    fn nobody_reads_for_ever() {
+        let watches = Watches::new().unwrap();
+        let (key, watch) = watched(&watches);
+        let reads = (0..).take_while(|_| !watch.note_read()).count();
+        assert_eq!(reads, READS_MAX as usize);
+        watches.tell(key, News { readable: true, ..News::default() });
+        assert!(!watch.note_read());
     }
 }

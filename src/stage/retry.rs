@@ -59,8 +59,27 @@ pub enum Cause {
 /// Attempts one exchange may make in all.
 pub const ATTEMPTS_MAX: u8 = 2;
 
+/// What happens when an endpoint gets the same request twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repetition {
+    /// No more than when it gets it once.
+    Harmless,
+    /// It may pay twice.
+    Harmful,
+}
+
+impl Repetition {
+    /// By the method (RFC 9110 section 9.2.2), which is case-sensitive.
+    pub fn of(method: &str) -> Self {
+        match method {
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" => Self::Harmless,
+            _ => Self::Harmful,
+        }
+    }
+}
+
 /// Whether the request may be sent again. `resendable` says that all of it is still at hand.
-pub fn allowed(failure: &Failure, method: &str, resendable: bool, attempts: u8) -> bool {
+pub fn allowed(failure: &Failure, repetition: Repetition, resendable: bool, attempts: u8) -> bool {
     if attempts >= ATTEMPTS_MAX || failure.answered == Answered::Begun || !resendable {
         return false;
     }
@@ -70,15 +89,12 @@ pub fn allowed(failure: &Failure, method: &str, resendable: bool, attempts: u8) 
         (Sent::Nothing, Cause::TimedOut | Cause::Invalid(_)) => false,
         // A kept connection that breaks before the first byte of an answer was most likely closing when we
         // sent; a method whose repetition changes nothing may go again.
-        (Sent::Something, Cause::Broken) => failure.carrier == Carrier::Reused && is_idempotent(method),
+        (Sent::Something, Cause::Broken) => {
+            failure.carrier == Carrier::Reused && repetition == Repetition::Harmless
+        }
         // A slow endpoint may be at work.
         (Sent::Something, Cause::Connect | Cause::TimedOut | Cause::Invalid(_)) => false,
     }
-}
-
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
 #[cfg(test)]
@@ -100,9 +116,14 @@ mod tests {
                                 && cause == Cause::Broken
                                 && ["GET", "PUT", "DELETE"].contains(&method);
                             let expected = answered == Answered::No && (unseen || stale);
-                            assert_eq!(allowed(&failure, method, true, 1), expected, "{failure:?} {method}");
-                            assert!(!allowed(&failure, method, false, 1));
-                            assert!(!allowed(&failure, method, true, 2));
+                            let repetition = Repetition::of(method);
+                            assert_eq!(
+                                allowed(&failure, repetition, true, 1),
+                                expected,
+                                "{failure:?} {method}"
+                            );
+                            assert!(!allowed(&failure, repetition, false, 1));
+                            assert!(!allowed(&failure, repetition, true, 2));
                         }
                     }
                 }

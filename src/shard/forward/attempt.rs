@@ -30,7 +30,7 @@ use super::{
         watch::Direction,
     },
     answer::{Download, DownloadEnd},
-    pool::{Lease, Source},
+    pool::{Lease, Look, Source},
     upload::{Upload, UploadFault},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Attempt<'a, 's> {
     pub(super) exchange: &'a Exchange<'s>,
     pub(super) cluster: &'s Cluster,
     pub(super) endpoint: &'s Endpoint,
+    /// How closely a kept connection is looked at.
+    pub(super) look: Look,
 }
 
 /// How an attempt ended.
@@ -100,7 +102,7 @@ impl Attempt<'_, '_> {
 
     async fn connect(&self, source: Source) -> Result<Lease<'_>, Failure> {
         if source == Source::PoolFirst
-            && let Some(lease) = Lease::from_pool(self.shard, self.cluster, self.endpoint)
+            && let Some(lease) = Lease::from_pool(self.shard, self.cluster, self.endpoint, self.look)
         {
             return Ok(lease);
         }

@@ -16,7 +16,7 @@ use crate::{
     stage::{
         balance,
         refusal::{Code, Refusal},
-        retry::{self, Answered, Cause, Failure, Sent},
+        retry::{self, Answered, Cause, Failure, Repetition, Sent},
         settle::Outcome,
     },
 };
@@ -31,7 +31,7 @@ use super::{
 
 use self::{
     attempt::{Attempt, Ending},
-    pool::Source,
+    pool::{Look, Source},
     upload::Upload,
 };
 
@@ -47,10 +47,14 @@ pub(super) async fn carry<'s>(
     let mut upload = Upload::begin(body, downstream, &mut request);
     let mut outcome = exchange.outcome(0, "");
     let mut source = Source::PoolFirst;
+    let look = match exchange.repetition {
+        Repetition::Harmless if upload.is_finished() => Look::Recent,
+        _ => Look::Now,
+    };
     loop {
         outcome.attempts += 1;
         outcome.endpoint = Some((cluster, permit.endpoint().index));
-        let attempt = Attempt { shard, exchange, cluster, endpoint: permit.endpoint() };
+        let attempt = Attempt { shard, exchange, cluster, endpoint: permit.endpoint(), look };
         let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;
         outcome.upstream_us += upstream_us;
         let failure = match ending {
@@ -74,11 +78,7 @@ pub(super) async fn carry<'s>(
             Ending::Failed(failure) => failure,
         };
         outcome.delivery = outcome.delivery.max(delivery(failure.sent));
-        let method = downstream
-            .block
-            .as_ref()
-            .map_or("", |block| std::str::from_utf8(exchange.method_of(block.filled())).unwrap_or_default());
-        if retry::allowed(&failure, method, upload.is_resendable(), outcome.attempts) {
+        if retry::allowed(&failure, exchange.repetition, upload.is_resendable(), outcome.attempts) {
             // What cannot be reached is left alone, and the others' connections are as good as ever; what
             // broke off was only closing, but so may be the rest of its pool.
             let unreachable = failure.cause == Cause::Connect;

@@ -1,8 +1,9 @@
 //! Upstream connections kept for the next exchange: per shard and endpoint, last in, first out.
 //!
 //! Last in, first out keeps a few connections busy and lets the rest grow old. A connection is handed out
-//! only if its peer has neither closed it nor said anything unasked, which is looked up in the kernel at
-//! that moment: a stale connection must not cost a payment a 502.
+//! only if its peer has neither closed it nor said anything unasked. The readiness set knows that without a
+//! call; for a request that cannot be repeated the kernel is asked as well, because a stale connection must
+//! not cost a payment a 502.
 
 use std::rc::Rc;
 
@@ -20,6 +21,15 @@ pub(super) enum Source {
     PoolFirst,
     /// A new one: kept ones have just proved stale.
     FreshOnly,
+}
+
+/// How closely a kept connection is looked at before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// What the last loop turn knew will do: if it has closed since, the request can be sent again.
+    Recent,
+    /// The kernel is asked: a request that must not be sent twice is not risked on a stale connection.
+    Now,
 }
 
 /// The idle connections of one shard, by the slot of their endpoint.
@@ -98,15 +108,23 @@ impl Drop for Active<'_> {
 }
 
 impl<'s> Lease<'s> {
-    /// A kept connection to `endpoint`, if there is a good one.
-    pub(super) fn from_pool(shard: &Rc<Shard>, cluster: &'s Cluster, endpoint: &Endpoint) -> Option<Self> {
+    /// A kept connection to `endpoint`, if there is a good one, by `look`.
+    pub(super) fn from_pool(
+        shard: &Rc<Shard>,
+        cluster: &'s Cluster,
+        endpoint: &Endpoint,
+        look: Look,
+    ) -> Option<Self> {
         let now_ms = shard.recent_ms();
         let socket = {
             let mut pools = shard.pools.borrow_mut();
             let pool = &mut pools.0[endpoint.slot];
             let found = loop {
                 let Some(idle) = pool.idle.pop() else { break None };
-                if idle.since_ms + pool.idle_timeout_ms > now_ms && idle.socket.is_quiet() {
+                let good = idle.since_ms + pool.idle_timeout_ms > now_ms
+                    && idle.socket.is_quiet()
+                    && (look == Look::Recent || idle.socket.is_quiet_now());
+                if good {
                     break Some(idle.socket);
                 }
             };

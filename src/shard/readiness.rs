@@ -1,0 +1,96 @@
+//! One set of all the shard's sockets, and the task that asks it for news.
+//!
+//! A socket is registered once, when it is made, and is forgotten by the kernel when it closes. The ring
+//! watches the set's own descriptor: one operation a loop turn instead of one for every wait. News are edges,
+//! so they only set flags; what to do about them is the business of whoever owns the socket.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix,
+    },
+    rc::Rc,
+};
+
+use monoio::net::UnixStream;
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    },
+};
+
+use super::{
+    Shard,
+    watch::{Key, News},
+};
+
+/// News taken from the kernel at a time.
+const NEWS_MAX: usize = 512;
+
+/// The set.
+#[derive(Debug)]
+pub(super) struct ReadinessSet(OwnedFd);
+
+impl ReadinessSet {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
+    /// Registers a socket for news about both directions, under `key`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn add(&self, socket: impl AsFd, key: Key) -> io::Result<()> {
+        Ok(epoll::add(&self.0, socket, EventData::new_u64(key.into()), EDGES)?)
+    }
+
+    /// Asks to be told again what is ready at this socket now.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn repeat(&self, socket: impl AsFd, key: Key) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, socket, EventData::new_u64(key.into()), EDGES)?)
+    }
+}
+
+const EDGES: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// Passes news on to the sockets, for ever.
+///
+/// # Errors
+/// The set cannot be watched; the shard cannot work without.
+pub(super) async fn run(shard: Rc<Shard>) -> io::Result<()> {
+    let set = shard.watches.set();
+    // The runtime waits for descriptors of streams; any descriptor that can be polled will do.
+    let descriptor = UnixStream::from_std(unix::net::UnixStream::from(set.0.try_clone()?))?;
+    let mut news: Vec<Event> = Vec::with_capacity(NEWS_MAX);
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        descriptor.readable(false).await?;
+        news.clear();
+        match epoll::wait(&set.0, spare_capacity(&mut news), Some(&at_once)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        for event in &news {
+            let (flags, data) = (event.flags, event.data);
+            shard.watches.tell(
+                Key::from(data.u64()),
+                News {
+                    readable: flags.contains(EventFlags::IN),
+                    writable: flags.contains(EventFlags::OUT),
+                    ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                },
+            );
+        }
+    }
+}
