@@ -5,3 +5,4 @@
 
 pub mod block;
 pub mod clock;
+pub mod hex;

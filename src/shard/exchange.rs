@@ -3,7 +3,7 @@
 use std::{cell::Cell, net::IpAddr, ops::Range};
 
 use crate::{
-    base::clock::Moment,
+    base::{clock::Moment, hex::hex_digits},
     http::{Version, answer::Asked, encode::Persistence, framing::Framing, head::RequestHead},
     shared::record::{Delivery, Record},
     stage::{
@@ -73,7 +73,7 @@ impl RequestId {
 
     fn made(number: u128) -> Self {
         let mut bytes = [0; Self::BYTES_MAX];
-        bytes[..32].copy_from_slice(&hex(number));
+        bytes[..32].copy_from_slice(&hex_digits(number));
         Self { bytes, length: 32 }
     }
 
@@ -197,24 +197,9 @@ pub(super) fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
     }
 }
 
-/// 32 lower-case hex digits.
-pub(super) fn hex(number: u128) -> [u8; 32] {
-    let mut digits = [0; 32];
-    for (index, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (124 - 4 * index)) as usize & 15];
-    }
-    digits
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hex_digits() {
-        assert_eq!(&hex(0x0123_4567_89ab_cdef), b"00000000000000000123456789abcdef");
-        assert_eq!(&hex(u128::MAX), &[b'f'; 32]);
-    }
 
     #[test]
     fn sane_ids() {

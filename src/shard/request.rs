@@ -6,7 +6,7 @@
 use std::{net::IpAddr, rc::Rc};
 
 use crate::{
-    base::block::Block,
+    base::{block::Block, hex::hex_digits},
     http::{
         body::BodyReader,
         encode::{self, Forwarded, RequestAdditions},
@@ -25,7 +25,7 @@ use crate::{
 use super::{
     Shard,
     connection::{Arrival, Downstream, Next},
-    exchange::{Exchange, RequestId, hex, place},
+    exchange::{Exchange, RequestId, place},
     forward, respond,
 };
 
@@ -162,9 +162,9 @@ fn encode_request(
     out: &mut Block,
 ) -> Result<(), Refusal> {
     let mut traceparent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    traceparent[3..35].copy_from_slice(&hex(exchange.trace_id));
+    traceparent[3..35].copy_from_slice(&hex_digits(exchange.trace_id));
     let span = u128::from(shard.desk.borrow_mut().rng.u64(1..));
-    traceparent[36..52].copy_from_slice(&hex(span)[16..]);
+    traceparent[36..52].copy_from_slice(&hex_digits(span)[16..]);
     if let Some(flags) =
         head.fields.of_kind(Kind::Traceparent).next().filter(|trace| trace_id_of(trace).is_some())
     {
