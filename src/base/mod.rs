@@ -6,3 +6,4 @@
 pub mod block;
 pub mod clock;
 pub mod hex;
+pub mod ip_text;

@@ -7,14 +7,7 @@
 
 use crate::base::block::{Block, Full};
 
-use super::{
-    Version,
-    answer::AnswerHead,
-    field::{Fields, Kind},
-    framing::Framing,
-    head::RequestHead,
-    target::Target,
-};
+use super::{Version, answer::AnswerHead, field::Kind, framing::Framing, head::RequestHead, target::Target};
 
 /// What the gateway adds to a request.
 pub struct RequestAdditions<'a> {
@@ -51,16 +44,18 @@ pub fn request(
     target: &Target<'_>,
     additions: &RequestAdditions<'_>,
 ) -> Result<(), Full> {
-    out.put(head.method.as_bytes())?;
-    out.put(b" ")?;
-    out.put(target.path)?;
-    if let Some(query) = target.query {
-        out.put(b"?")?;
-        out.put(query)?;
-    }
-    out.put(b" HTTP/1.1\r\nHost: ")?;
-    out.put(target.authority.or(head.host).unwrap_or(additions.host))?;
-    out.put(b"\r\n")?;
+    let (mark, query): (&[u8], &[u8]) = target.query.map_or((b"", b""), |query| (b"?", query));
+    let host = target.authority.or(head.host).unwrap_or(additions.host);
+    out.put_all(&[
+        head.method.as_bytes(),
+        b" ",
+        target.path,
+        mark,
+        query,
+        b" HTTP/1.1\r\nHost: ",
+        host,
+        b"\r\n",
+    ])?;
     for (kind, name, value) in head.fields.iter() {
         let travels = match kind {
             Kind::Other | Kind::Authorization => true,
@@ -79,19 +74,20 @@ pub fn request(
             out.put(b", ")?;
         }
     }
-    out.put(additions.peer)?;
-    if additions.forwarded == Forwarded::Replace || !has_kind(head.fields, Kind::ForwardedProto) {
-        out.put(b"\r\nX-Forwarded-Proto: http")?;
-    }
-    out.put(b"\r\nX-Request-Id: ")?;
-    out.put(additions.request_id)?;
-    out.put(b"\r\ntraceparent: ")?;
-    out.put(additions.traceparent)?;
-    if let Some(consumer) = additions.consumer {
-        out.put(b"\r\nX-Consumer-Id: ")?;
-        out.put(consumer)?;
-    }
-    out.put(b"\r\n")?;
+    let says_proto = additions.forwarded == Forwarded::Append && head.fields.has(Kind::ForwardedProto);
+    let (consumer_name, consumer): (&[u8], &[u8]) =
+        additions.consumer.map_or((b"", b""), |consumer| (b"\r\nX-Consumer-Id: ", consumer));
+    out.put_all(&[
+        additions.peer,
+        if says_proto { b"" } else { b"\r\nX-Forwarded-Proto: http" },
+        b"\r\nX-Request-Id: ",
+        additions.request_id,
+        b"\r\ntraceparent: ",
+        additions.traceparent,
+        consumer_name,
+        consumer,
+        b"\r\n",
+    ])?;
     // A body-bearing method without a body says so, or endpoints may wait for one (RFC 9110 section 8.6).
     let announce = match head.framing {
         Framing::Empty if matches!(head.method, "POST" | "PUT" | "PATCH") => Some(0),
@@ -99,10 +95,6 @@ pub fn request(
     };
     body_fields(out, head.framing, announce)?;
     out.put(b"\r\n")
-}
-
-fn has_kind(fields: Fields<'_, '_>, kind: Kind) -> bool {
-    fields.of_kind(kind).next().is_some()
 }
 
 /// How the downstream connection goes on after an answer.
@@ -181,10 +173,7 @@ pub fn framing_for(version: Version, framing: Framing) -> Framing {
 /// # Errors
 /// [`Full`] when it does not fit.
 pub fn field(out: &mut Block, name: &[u8], value: &[u8]) -> Result<(), Full> {
-    out.put(name)?;
-    out.put(b": ")?;
-    out.put(value)?;
-    out.put(b"\r\n")
+    out.put_all(&[name, b": ", value, b"\r\n"])
 }
 
 /// Writes a status line.
@@ -192,11 +181,8 @@ pub fn field(out: &mut Block, name: &[u8], value: &[u8]) -> Result<(), Full> {
 /// # Errors
 /// [`Full`] when it does not fit.
 pub fn status_line(out: &mut Block, status: u16, reason: &[u8]) -> Result<(), Full> {
-    out.put(b"HTTP/1.1 ")?;
-    out.put(itoa::Buffer::new().format(status).as_bytes())?;
-    out.put(b" ")?;
-    out.put(reason)?;
-    out.put(b"\r\n")
+    let mut digits = itoa::Buffer::new();
+    out.put_all(&[b"HTTP/1.1 ", digits.format(status).as_bytes(), b" ", reason, b"\r\n"])
 }
 
 fn body_fields(out: &mut Block, framing: Framing, announce: Option<u64>) -> Result<(), Full> {

@@ -13,6 +13,7 @@ pub const FIELDS_CAP: usize = 256;
 
 /// What a field is to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Kind {
     /// Not our business: passed on as it is.
     Other,
@@ -47,37 +48,57 @@ pub enum Kind {
 impl Kind {
     /// The kind of the field called `name`.
     pub fn of(name: &[u8]) -> Self {
-        let kind = match name.len() {
-            2 if same(name, b"te") => Self::HopByHop,
-            4 if same(name, b"host") => Self::Host,
-            6 if same(name, b"expect") => Self::Expect,
-            7 if same(name, b"upgrade") => Self::HopByHop,
-            10 if same(name, b"connection") => Self::Connection,
-            10 if same(name, b"keep-alive") => Self::HopByHop,
-            11 if same(name, b"traceparent") => Self::Traceparent,
-            12 if same(name, b"x-request-id") => Self::RequestId,
-            13 if same(name, b"authorization") => Self::Authorization,
-            14 if same(name, b"content-length") => Self::ContentLength,
-            15 if same(name, b"x-forwarded-for") => Self::ForwardedFor,
-            16 if same(name, b"proxy-connection") => Self::HopByHop,
-            17 if same(name, b"transfer-encoding") => Self::TransferEncoding,
-            17 if same(name, b"x-forwarded-proto") => Self::ForwardedProto,
-            18 if same(name, b"proxy-authenticate") => Self::HopByHop,
-            19 if same(name, b"proxy-authorization") => Self::HopByHop,
-            11.. if same(&name[..11], b"x-consumer-") => Self::Consumer,
+        let Some(first) = name.first() else { return Self::Other };
+        // Most names are none of ours: length and first letter tell almost all of them apart.
+        let (kind, known): (Self, &[u8]) = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => (Self::HopByHop, b"te"),
+            (4, b'h') => (Self::Host, b"host"),
+            (6, b'e') => (Self::Expect, b"expect"),
+            (7, b'u') => (Self::HopByHop, b"upgrade"),
+            (10, b'c') => (Self::Connection, b"connection"),
+            (10, b'k') => (Self::HopByHop, b"keep-alive"),
+            (11, b't') => (Self::Traceparent, b"traceparent"),
+            (12, b'x') if !is_consumer(name) => (Self::RequestId, b"x-request-id"),
+            (13, b'a') => (Self::Authorization, b"authorization"),
+            (14, b'c') => (Self::ContentLength, b"content-length"),
+            (15, b'x') if !is_consumer(name) => (Self::ForwardedFor, b"x-forwarded-for"),
+            (16, b'p') => (Self::HopByHop, b"proxy-connection"),
+            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
+            (17, b'x') if !is_consumer(name) => (Self::ForwardedProto, b"x-forwarded-proto"),
+            (18, b'p') => (Self::HopByHop, b"proxy-authenticate"),
+            (19, b'p') => (Self::HopByHop, b"proxy-authorization"),
+            (11.., b'x') => (Self::Consumer, CONSUMER),
             _ => return Self::Other,
         };
+        if !same(name, known) {
+            return Self::Other;
+        }
         // The known names have no underscore, so one in a name that matched stands for a hyphen.
         if name.contains(&b'_') { Self::Disguised } else { kind }
     }
 }
 
-/// Whether `name` is `known` (lower case, hyphens), ignoring case and reading `_` as `-`.
+/// How the names begin that are ours alone.
+const CONSUMER: &[u8] = b"x-consumer-";
+
+fn is_consumer(name: &[u8]) -> bool {
+    name.len() >= CONSUMER.len() && same(name, CONSUMER)
+}
+
+/// Whether `name`, no shorter than `known` (lower case, hyphens), begins with it, ignoring case and reading
+/// `_` as `-`. Setting the bit that makes letters small changes no other character of a token into one that
+/// a known name has.
 fn same(name: &[u8], known: &[u8]) -> bool {
-    name.iter().zip(known).all(|(&byte, &wanted)| {
-        let byte = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        byte == wanted
-    })
+    const SMALL: u8 = 0x20;
+    let difference = name.iter().zip(known).fold(0, |all, (&byte, &wanted)| all | ((byte | SMALL) ^ wanted));
+    let underscore = (b'_' | SMALL) ^ b'-';
+    name.len() >= known.len()
+        && (difference == 0
+            || difference == underscore
+                && name
+                    .iter()
+                    .zip(known)
+                    .all(|(&byte, &wanted)| byte | SMALL == wanted || byte == b'_' && wanted == b'-'))
 }
 
 /// Room for the fields of one head, on the stack of whoever parses it.
@@ -104,14 +125,18 @@ impl Default for Storage<'_> {
 pub struct Fields<'h, 'b> {
     headers: &'h [Header<'b>],
     kinds: &'h [Kind],
+    /// One bit for each kind that is there: most lookups are for fields that are not.
+    present: u32,
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
     pub(super) fn classify(headers: &'h [Header<'b>], kinds: &'h mut [Kind; FIELDS_CAP]) -> Self {
+        let mut present = 0;
         for (header, kind) in headers.iter().zip(kinds.iter_mut()) {
             *kind = Kind::of(header.name.as_bytes());
+            present |= 1 << *kind as u8;
         }
-        Self { headers, kinds: &kinds[..headers.len()] }
+        Self { headers, kinds: &kinds[..headers.len()], present }
     }
 
     /// Kind, name and value of each field in the order they came.
@@ -124,9 +149,15 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|h| h.value)
     }
 
+    /// Whether there is a field of this kind.
+    pub fn has(self, kind: Kind) -> bool {
+        self.present & 1 << kind as u8 != 0
+    }
+
     /// The values of the fields of one kind.
     pub fn of_kind(self, wanted: Kind) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
-        self.iter().filter(move |&(kind, _, _)| kind == wanted).map(|(_, _, value)| value)
+        let among = if self.has(wanted) { self.headers.len() } else { 0 };
+        self.iter().take(among).filter(move |&(kind, _, _)| kind == wanted).map(|(_, _, value)| value)
     }
 
     /// Whether a `Connection` field names `name`, which then belongs to the previous hop.

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, rc::Rc};
 
 use crate::{
-    base::{block::Block, hex::hex_digits},
+    base::{block::Block, hex::hex_digits, ip_text::IpText},
     http::{
         body::BodyReader,
         encode::{self, Forwarded, RequestAdditions},
@@ -170,12 +170,12 @@ fn encode_request(
     {
         traceparent[53..55].copy_from_slice(&flags[53..55]);
     }
-    let mut text = [0_u8; 46];
+    let peer_text = IpText::new(peer);
     let additions = RequestAdditions {
         host: permit.endpoint().name.as_bytes(),
         request_id: exchange.request_id.as_bytes(),
         traceparent: &traceparent,
-        peer: format_ip(peer, &mut text),
+        peer: peer_text.as_bytes(),
         forwarded: if exchange.snapshot.trusted_proxies.contains(peer) {
             Forwarded::Append
         } else {
@@ -185,16 +185,6 @@ fn encode_request(
     };
     encode::request(out, head, target, &additions)
         .map_err(|_| Refusal::new(Code::HeadTooLarge, "bytes, with the gateway's own fields"))
-}
-
-/// The textual form of an address, an IPv4 one never mapped.
-fn format_ip(ip: IpAddr, text: &mut [u8; 46]) -> &[u8] {
-    use std::io::Write;
-    let mut cursor = std::io::Cursor::new(&mut text[..]);
-    // 45 characters are the longest there is.
-    let _ = write!(cursor, "{}", ip.to_canonical());
-    let length = usize::try_from(cursor.position()).unwrap_or_default();
-    &text[..length]
 }
 
 #[cfg(test)]
@@ -218,15 +208,5 @@ mod tests {
         ] {
             assert_eq!(trace_id_of(bad.as_bytes()), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn addresses() {
-        let text =
-            |ip: &str| String::from_utf8(format_ip(ip.parse().unwrap(), &mut [0; 46]).to_vec()).unwrap();
-        assert_eq!(text("192.0.2.1"), "192.0.2.1");
-        assert_eq!(text("::ffff:192.0.2.1"), "192.0.2.1");
-        let long = "1111:2222:3333:4444:5555:6666:7777:8888";
-        assert_eq!(text(long), long);
     }
 }
