@@ -325,6 +325,8 @@ fn memory_sum(
     let parts = [
         ("buffers", blocks_max * block_bytes * shards),
         ("connections", bounds.connections * CONNECTION_BYTES * shards),
+        // Who is being served has a buffer.
+        ("servers", bounds.connections.min(blocks_max) * SERVER_BYTES * shards),
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),
@@ -336,8 +338,10 @@ fn memory_sum(
     format!("memory at most {} MiB: {}", mebibytes(total), parts.join(" + "))
 }
 
-/// What one client connection holds besides buffers: its task and its socket's bookkeeping.
-const CONNECTION_BYTES: usize = 6 * 1024;
+/// What one client connection holds while it waits: its place in the lobby and its socket's bookkeeping.
+const CONNECTION_BYTES: usize = 640;
+/// What the task that serves a connection holds.
+const SERVER_BYTES: usize = 6 * 1024;
 /// What one remembered token holds, for tokens of common size.
 const TOKEN_BYTES: usize = 1024;
 

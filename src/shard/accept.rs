@@ -20,7 +20,14 @@ use crate::{
     },
 };
 
-use super::{Shard, connection, ring::Rung, socket::Socket, watch::Direction};
+use super::{
+    Shard,
+    connection::{self, Downstream},
+    ring::Rung,
+    servers::Servers,
+    socket::Socket,
+    watch::Direction,
+};
 
 /// Pause when the system has no descriptor or memory for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(20);
@@ -71,14 +78,7 @@ fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     shard.meters().accepted.add(1);
     let Ok(socket) = Socket::new(stream, &shard.watches) else { return };
     if shard.connections.get() < shard.connections_max {
-        shard.connections.set(shard.connections.get() + 1);
-        shard.meters().connections.add(1);
-        let shard = Rc::clone(shard);
-        monoio::spawn(async move {
-            connection::run(&shard, socket, peer).await;
-            shard.connections.set(shard.connections.get() - 1);
-            shard.meters().connections.subtract(1);
-        });
+        Servers::dispatch(shard, Downstream::new(shard, socket, peer.ip()));
         return;
     }
     shard.meters().refusals[Code::Overloaded as usize].add(1);

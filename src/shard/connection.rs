@@ -2,9 +2,9 @@
 //!
 //! Owns the socket and the buffer its requests arrive in, which is rented when a request begins and given
 //! back when none is there. Knows how to read a head and how to part from a client; what happens in
-//! between is `request.rs`.
+//! between is `request.rs`. Between requests it is parked in the lobby.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::IpAddr, rc::Rc};
 
 use crate::{
     base::{block::Block, clock::Moment},
@@ -17,14 +17,31 @@ use crate::{
 
 use super::{Shard, request, socket::Socket, watch::Direction};
 
-/// A client's connection.
+/// A client's connection; counted until dropped.
 pub(super) struct Downstream {
     pub(super) socket: Socket,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: IpAddr,
     /// What was read and not yet used; while an exchange runs, its head is still in front.
     pub(super) block: Option<Block>,
     /// Requests read so far.
     pub(super) requests: u64,
+    shard: Rc<Shard>,
+}
+
+impl Downstream {
+    /// Takes up a connection.
+    pub(super) fn new(shard: &Rc<Shard>, socket: Socket, peer: IpAddr) -> Self {
+        shard.connections.set(shard.connections.get() + 1);
+        shard.meters().connections.add(1);
+        Self { socket, peer, block: None, requests: 0, shard: Rc::clone(shard) }
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.shard.connections.set(self.shard.connections.get() - 1);
+        self.shard.meters().connections.subtract(1);
+    }
 }
 
 /// How an exchange leaves its connection.
@@ -45,6 +62,8 @@ pub(super) enum Next {
 pub(super) enum Arrival {
     /// A head of so many bytes stands at the front of the block; its first byte came at this moment.
     Head(usize, Moment),
+    /// Not a byte yet.
+    NotYet,
     /// Something that is none, or too late; the moment is that of its first byte.
     Refused(Refusal, Moment),
     /// The client left, or never said anything.
@@ -55,12 +74,19 @@ pub(super) enum Arrival {
 const LINGER_MS: u64 = 2_000;
 const LINGER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Serves a connection to its end.
-pub(super) async fn run(shard: &Rc<Shard>, socket: Socket, peer: SocketAddr) {
-    let mut downstream = Downstream { socket, peer, block: None, requests: 0 };
+/// Serves a connection until it has nothing more to say for now, and parks it, or to its end.
+pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
     loop {
         match request::serve(shard, &mut downstream).await {
-            Next::Another => {}
+            Next::Another if downstream.block.is_some() => {}
+            Next::Another if shard.draining.get() => return,
+            Next::Another => {
+                let until_ms = shard.recent_ms() + shard.snapshot.timeouts.idle_ms;
+                match shard.lobby.park(downstream, until_ms) {
+                    Some(more) => downstream = more,
+                    None => return,
+                }
+            }
             Next::Close => return,
             Next::CloseAfterLinger => {
                 let mut block = downstream.block.take().or_else(|| shard.blocks.rent());
@@ -93,25 +119,11 @@ pub(super) async fn linger(socket: &Socket, block: &mut Block, until_ms: u64) {
 }
 
 impl Downstream {
-    /// Waits for the next request and reads its head.
+    /// Reads the head of the next request, of which something may have come.
     pub(super) async fn read_head(&mut self, shard: &Shard) -> Arrival {
-        let timeouts = shard.snapshot.timeouts;
-        if self.block.as_ref().is_none_or(|block| block.unread().is_empty()) {
-            // Between requests a connection holds no buffer.
-            self.block = None;
-            self.socket.watch().set(Direction::Read, shard.recent_ms() + timeouts.idle_ms);
-            self.socket.watch().set_idle(true);
-            if shard.draining.get() {
-                return Arrival::Nothing;
-            }
-            let waited = self.socket.readable().await;
-            self.socket.watch().set_idle(false);
-            if waited.is_err() {
-                return Arrival::Nothing;
-            }
-        }
         let started = shard.clock.now();
-        self.socket.watch().set(Direction::Read, started.monotonic_ms() + timeouts.head_ms);
+        let until_ms = started.monotonic_ms() + shard.snapshot.timeouts.head_ms;
+        self.socket.watch().set(Direction::Read, until_ms);
         let arrival = self.collect_head(shard, started).await;
         self.socket.watch().clear(Direction::Read);
         arrival
@@ -134,6 +146,11 @@ impl Downstream {
                 match self.socket.try_recv(block, usize::MAX) {
                     Ok(Some(0)) | Err(_) => return Arrival::Nothing,
                     Ok(Some(_)) => {}
+                    // Between requests a connection holds no buffer.
+                    Ok(None) if block.unread().is_empty() && !leading_line => {
+                        self.block = None;
+                        return Arrival::NotYet;
+                    }
                     Ok(None) => match self.socket.readable().await {
                         Ok(()) => continue,
                         Err(error)

@@ -34,11 +34,15 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
     });
     let mut accepting = Some(canceller);
     let mut ticks = 0_u32;
+    let mut overdue = Vec::new();
     loop {
         shard.clock.follow_wall_clock();
         let now = shard.clock.now();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
-        shard.watches.sweep(now.monotonic_ms());
+        shard.watches.sweep(now.monotonic_ms(), &mut overdue);
+        for place in overdue.drain(..) {
+            drop(shard.lobby.leave(place));
+        }
         if ticks.is_multiple_of(POOL_TICKS) {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
         }
@@ -51,7 +55,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
                 shard.pools.borrow_mut().clear(shard);
             }
             // Connections fall idle one by one as their requests finish.
-            shard.watches.expire_idle();
+            shard.lobby.clear();
             if shard.connections.get() == 0 {
                 return;
             }

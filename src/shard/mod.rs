@@ -9,10 +9,12 @@ mod connection;
 mod exchange;
 mod forward;
 mod housekeeping;
+mod lobby;
 mod readiness;
 mod request;
 mod respond;
 mod ring;
+mod servers;
 mod socket;
 mod watch;
 
@@ -39,7 +41,9 @@ use crate::{
     stage::{Desk, snapshot::Snapshot},
 };
 
-use self::{accept::Listener, forward::pool::Pools, ring::Ring, watch::Watches};
+use self::{
+    accept::Listener, forward::pool::Pools, lobby::Lobby, ring::Ring, servers::Servers, watch::Watches,
+};
 
 /// What a shard is given at birth.
 pub struct ShardPlan {
@@ -90,6 +94,10 @@ struct Shard {
     pools: RefCell<Pools>,
     /// Readiness and deadlines of all sockets.
     watches: Rc<Watches>,
+    /// Connections that wait for a request, at most `connections_max`.
+    lobby: Lobby,
+    /// Tasks that serve requests: as many as were ever busy at once, at most `connections_max`.
+    servers: Servers,
     /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
     connections: Cell<usize>,
     connections_max: usize,
@@ -177,6 +185,8 @@ impl Shard {
             pools: RefCell::new(Pools::new(plan.snapshot.endpoints)),
             snapshot: plan.snapshot,
             watches: Rc::new(Watches::new()?),
+            lobby: Lobby::default(),
+            servers: Servers::default(),
             connections: Cell::new(0),
             connections_max: plan.connections_max,
             farewells: Cell::new(0),

@@ -2,7 +2,8 @@
 //!
 //! A socket is registered once, when it is made, and is forgotten by the kernel when it closes. The ring
 //! watches the set's own descriptor: one operation a loop turn instead of one for every wait. News are edges,
-//! so they only set flags; what to do about them is the business of whoever owns the socket.
+//! so they only set flags; what to do about them is the business of whoever owns the socket. Only a parked
+//! connection has no owner: it is handed to a server.
 
 use std::{
     io,
@@ -24,6 +25,7 @@ use rustix::{
 
 use super::{
     Shard,
+    servers::Servers,
     watch::{Key, News},
 };
 
@@ -83,14 +85,15 @@ pub(super) async fn run(shard: Rc<Shard>) -> io::Result<()> {
         }
         for event in &news {
             let (flags, data) = (event.flags, event.data);
-            shard.watches.tell(
-                Key::from(data.u64()),
-                News {
-                    readable: flags.contains(EventFlags::IN),
-                    writable: flags.contains(EventFlags::OUT),
-                    ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
-                },
-            );
+            let news = News {
+                readable: flags.contains(EventFlags::IN),
+                writable: flags.contains(EventFlags::OUT),
+                ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+            };
+            let parked = shard.watches.tell(Key::from(data.u64()), news);
+            if let Some(downstream) = parked.and_then(|place| shard.lobby.leave(place)) {
+                Servers::dispatch(&shard, downstream);
+            }
         }
     }
 }

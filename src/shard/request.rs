@@ -34,12 +34,13 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     let arrival = downstream.read_head(shard).await; // 2 parse: where the head ends
     let snapshot: &Snapshot = &shard.snapshot;
     let (verdict, mut exchange) = match arrival {
+        Arrival::NotYet => return Next::Another,
         Arrival::Nothing => return Next::Close,
         Arrival::Refused(refusal, started) => {
-            (Err(refusal), Exchange::new(shard, snapshot, downstream.peer.ip(), started))
+            (Err(refusal), Exchange::new(shard, snapshot, downstream.peer, started))
         }
         Arrival::Head(length, started) => {
-            let mut exchange = Exchange::new(shard, snapshot, downstream.peer.ip(), started);
+            let mut exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.head_bytes = length;
             (decide(shard, snapshot, downstream, &mut exchange), exchange) // 2 parse … 6 balance
         }
@@ -82,7 +83,7 @@ fn decide<'s>(
     let head = head::parse(whole, snapshot.fields_max, &mut storage)?; // 2 parse
     exchange.note_head(&head, whole);
     note_identity(shard, exchange, &head, whole);
-    exchange.client_ip = snapshot.trusted_proxies.client_ip(downstream.peer.ip(), head.fields);
+    exchange.client_ip = snapshot.trusted_proxies.client_ip(downstream.peer, head.fields);
     let mut scratch = shard.path_scratch.borrow_mut();
     let target = target::parse(head.method, head.target, &mut scratch)?;
     exchange.path = place(whole, target.path_as_sent);
@@ -105,7 +106,7 @@ fn decide<'s>(
     )?; // 3 route  4 authenticate  5 limit  6 balance
 
     let mut out = shard.blocks.rent().ok_or(Refusal::new(Code::Overloaded, "buffers"))?;
-    encode_request(shard, exchange, downstream.peer.ip(), &head, &target, &permit, &mut out)?;
+    encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);
     Ok(Granted { permit, request: out, body })

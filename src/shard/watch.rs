@@ -15,7 +15,7 @@ use std::{
 
 use slab::Slab;
 
-use super::readiness::ReadinessSet;
+use super::{lobby::Place, readiness::ReadinessSet};
 
 /// Which side of a socket is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub(super) struct Watch {
     /// Milliseconds on the monotonic clock, by direction.
     until_ms: [Cell<u64>; 2],
     expired: [Cell<bool>; 2],
-    /// Waiting for a first byte that may never come: ends at once when the shard drains.
-    idle: Cell<bool>,
+    /// Where its connection is parked, if it is.
+    parked: Cell<Option<Place>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -67,7 +67,7 @@ impl Watch {
             reads: Cell::new(0),
             until_ms: [Cell::new(NEVER), Cell::new(NEVER)],
             expired: [Cell::new(false), Cell::new(false)],
-            idle: Cell::new(false),
+            parked: Cell::new(None),
             waker: RefCell::new(None),
         }
     }
@@ -105,9 +105,9 @@ impl Watch {
         self.set(direction, NEVER);
     }
 
-    /// Says whether the socket waits for a request to begin.
-    pub(super) fn set_idle(&self, idle: bool) {
-        self.idle.set(idle);
+    /// Says where the connection is parked.
+    pub(super) fn set_parked(&self, place: Option<Place>) {
+        self.parked.set(place);
     }
 
     /// A wait: over because a direct call may find something or because the deadline has passed, or pending.
@@ -215,31 +215,23 @@ impl Watches {
         self.watches.borrow_mut().remove(key.place as usize);
     }
 
-    /// News about the socket under `key`, which may be gone.
-    pub(super) fn tell(&self, key: Key, news: News) {
-        if let Some(watch) = self.watches.borrow().get(key.place as usize)
-            && watch.serial == key.serial
-        {
-            watch.tell(news);
-        }
+    /// News about the socket under `key`, which may be gone. Where its connection is parked, if it is: it
+    /// has no task that could be woken.
+    pub(super) fn tell(&self, key: Key, news: News) -> Option<Place> {
+        let watches = self.watches.borrow();
+        let watch = watches.get(key.place as usize).filter(|watch| watch.serial == key.serial)?;
+        watch.tell(news);
+        watch.parked.get()
     }
 
-    /// Ends every wait whose deadline has passed.
-    pub(super) fn sweep(&self, now_ms: u64) {
+    /// Ends every wait whose deadline has passed. Puts the parked connections among them into `overdue`.
+    pub(super) fn sweep(&self, now_ms: u64, overdue: &mut Vec<Place>) {
         for (_, watch) in &*self.watches.borrow() {
             for direction in [Direction::Read, Direction::Write] {
                 if watch.until_ms[direction as usize].get() <= now_ms {
                     watch.expire(direction);
+                    overdue.extend(watch.parked.get());
                 }
-            }
-        }
-    }
-
-    /// Ends every wait for a request to begin.
-    pub(super) fn expire_idle(&self) {
-        for (_, watch) in &*self.watches.borrow() {
-            if watch.idle.get() {
-                watch.expire(Direction::Read);
             }
         }
     }
@@ -272,30 +264,18 @@ mod tests {
         let watches = Watches::new().unwrap();
         let (key, watch) = watched(&watches);
         watch.set(Direction::Read, 100);
-        watches.sweep(99);
+        watches.sweep(99, &mut Vec::new());
         assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
-        watches.sweep(100);
+        watches.sweep(100, &mut Vec::new());
         let ended = watch.wait(Direction::Read, Waker::noop());
         assert!(matches!(ended, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(watch.wait(Direction::Write, Waker::noop()).is_pending());
         watch.set(Direction::Read, 200);
         assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
         watch.clear(Direction::Read);
-        watches.sweep(1_000_000);
+        watches.sweep(1_000_000, &mut Vec::new());
         assert!(watch.wait(Direction::Read, Waker::noop()).is_pending());
         watches.remove(key);
-    }
-
-    #[test]
-    fn draining_ends_only_idle_waits() {
-        let watches = Watches::new().unwrap();
-        let ((_, idle), (_, busy)) = (watched(&watches), watched(&watches));
-        idle.set_idle(true);
-        watches.expire_idle();
-        assert!(idle.wait(Direction::Read, Waker::noop()).is_ready());
-        assert!(busy.wait(Direction::Read, Waker::noop()).is_pending());
-        watches.expire_all();
-        assert!(busy.wait(Direction::Write, Waker::noop()).is_ready());
     }
 
     #[test]
