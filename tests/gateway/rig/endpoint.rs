@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     client::find,
-    wait::{PATIENCE, until},
+    wait::{Gate, PATIENCE, until},
 };
 
 /// A listening endpoint. Each connection is served by a thread that runs the script for every request head
@@ -93,6 +93,16 @@ impl Endpoint {
         Self::scripted(move |talk, seen| {
             talk.read_body(seen);
             talk.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        })
+    }
+
+    /// Answers every request with 200 once `gate` is open.
+    pub(crate) fn holding(gate: &Gate) -> Self {
+        let gate = gate.clone();
+        Self::scripted(move |talk, seen| {
+            talk.read_body(seen);
+            gate.pass();
+            talk.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         })
     }
 

@@ -25,12 +25,22 @@ pub(crate) struct Setup {
     /// Lines for `[listen]`, `[bounds]`, `[timeouts]` and `[log]`.
     sections: Vec<(&'static str, String)>,
     body: String,
+    /// Further files in its directory.
+    files: Vec<(&'static str, Vec<u8>)>,
+    shell: Option<&'static str>,
 }
 
 impl Setup {
     /// One shard, ports of the system's choice, the log in `access.log`, nothing behind it.
     pub(crate) fn new() -> Self {
-        Self { shards: 1, driver: "auto", sections: Vec::new(), body: String::new() }
+        Self {
+            shards: 1,
+            driver: "auto",
+            sections: Vec::new(),
+            body: String::new(),
+            files: Vec::new(),
+            shell: None,
+        }
     }
 
     pub(crate) fn shards(mut self, shards: usize) -> Self {
@@ -86,6 +96,19 @@ impl Setup {
         self
     }
 
+    /// A file in its directory, besides `k1.key`.
+    pub(crate) fn file(mut self, name: &'static str, content: &[u8]) -> Self {
+        self.files.push((name, content.to_vec()));
+        self
+    }
+
+    /// Starts it by this line of shell, in which `$TOLLGATE` is the binary and `$CONFIG` the whole path of
+    /// the configuration. The line ends in an `exec`, so that signals arrive.
+    pub(crate) fn shell(mut self, line: &'static str) -> Self {
+        self.shell = Some(line);
+        self
+    }
+
     /// One cluster `main` with one endpoint, one public route `all` for everything.
     pub(crate) fn proxy(endpoint: SocketAddr) -> Self {
         Self::new().cluster("main", &[endpoint], "").route("all", "/", "main", "")
@@ -125,12 +148,25 @@ impl Setup {
         text
     }
 
-    /// Starts it and waits until it accepts.
-    pub(crate) fn start(self) -> Gateway {
+    /// Writes its files and does not start it.
+    pub(crate) fn write(&self) -> Directory {
         let directory = Directory::new();
         fs::write(directory.path().join("tollgate.toml"), self.render()).unwrap();
         fs::write(directory.path().join("k1.key"), SECRET).unwrap();
-        Gateway::start(directory)
+        for (name, content) in &self.files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        directory
+    }
+
+    /// Starts it and waits until it accepts.
+    pub(crate) fn start(self) -> Gateway {
+        Gateway::start(self.write(), self.shell)
+    }
+
+    /// Starts it in `directory`, which somebody has written.
+    pub(crate) fn start_in(self, directory: Directory) -> Gateway {
+        Gateway::start(directory, self.shell)
     }
 }
 
@@ -167,12 +203,19 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    fn start(directory: Directory) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["run", "--config", "tollgate.toml"])
+    fn start(directory: Directory, shell: Option<&str>) -> Self {
+        let binary = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = Command::new(if shell.is_some() { "sh" } else { binary });
+        match shell {
+            Some(line) => command.args(["-c", line]),
+            None => command.args(["run", "--config", "tollgate.toml"]),
+        };
+        let mut child = command
             .current_dir(directory.path())
+            .env("TOLLGATE", binary)
+            .env("CONFIG", directory.path().join("tollgate.toml"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(directory.path().join("stdout")).unwrap())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -276,7 +319,12 @@ impl Gateway {
 
     /// The lines of the access log, once there are at least so many.
     pub(crate) fn log(&self, lines: usize) -> Vec<Value> {
-        let path = self.directory.path().join("access.log");
+        self.lines_of("access.log", lines)
+    }
+
+    /// The lines of a log file in its directory, once there are at least so many.
+    pub(crate) fn lines_of(&self, file: &str, lines: usize) -> Vec<Value> {
+        let path = self.directory.path().join(file);
         let read = || {
             let text = fs::read_to_string(&path).unwrap_or_default();
             // A line is there when its end is.
@@ -304,9 +352,15 @@ impl Drop for Gateway {
 
 /// Runs a command of the binary to its end, in `directory`.
 pub(crate) fn tollgate(directory: &Path, arguments: &[&str]) -> Output {
+    tollgate_with(directory, arguments, &[])
+}
+
+/// Runs a command of the binary to its end, in `directory`, with further variables in its environment.
+pub(crate) fn tollgate_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(arguments)
         .current_dir(directory)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap()

@@ -8,6 +8,6 @@ mod wait;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use endpoint::{Endpoint, Seen, Talk};
-pub(crate) use gateway::{Gateway, Setup, tollgate};
-pub(crate) use token::{Algorithm, SECRET, mint, sign, valid_token};
-pub(crate) use wait::{PATIENCE, until};
+pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
+pub(crate) use token::{Algorithm, SECRET, mint, now_s, sign, valid_token};
+pub(crate) use wait::{Gate, PATIENCE, until};
