@@ -12,6 +12,7 @@ use crate::{
     },
     demo,
     gateway::{Gateway, StartError},
+    stage::auth::is_usable_as_consumer,
 };
 
 /// Wrong usage.
@@ -163,6 +164,10 @@ fn token(
         let known: Vec<&str> = plan.key_sets.iter().map(|keys| keys.name.as_str()).collect();
         usage(format!("no jwt is named \"{jwt}\"; there are: {}", known.join(", ")))
     })?;
+    if !is_usable_as_consumer(sub) {
+        let message = "--sub: a consumer has 1 to 256 bytes, no control characters, and no blanks around it";
+        return Err(usage(message.to_owned()));
+    }
     let ttl_s = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims { consumer: sub, scope, ttl_s, issued_s: Clock::new().now().unix_seconds() };
     println!("{}", mint(keys, kid, &claims).map_err(usage)?);

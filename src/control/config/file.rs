@@ -8,11 +8,11 @@ use toml::de::DeTable;
 use super::{
     issue::Issues,
     reader::{Field, Section},
-    values::{bytes, defaulted, duration_ms, number, optional_bytes, socket_address},
+    values::{bytes, defaulted, duration_ms, number, optional_bytes, socket_address, whole_seconds},
 };
 
 pub(super) struct File {
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<Field<SocketAddr>>,
     pub(super) admin: Option<Field<SocketAddr>>,
     pub(super) trusted_proxies: Vec<Field<String>>,
     pub(super) shards: Shards,
@@ -56,7 +56,7 @@ pub(super) struct Jwt {
     pub(super) name: Option<Field<String>>,
     pub(super) issuer: Option<Field<String>>,
     pub(super) audience: Option<Field<Vec<Field<String>>>>,
-    pub(super) leeway_ms: u64,
+    pub(super) leeway_s: u64,
     pub(super) require: Option<Field<Vec<Field<String>>>>,
     pub(super) consumer_claim: Field<String>,
     pub(super) keys: Vec<Key>,
@@ -101,6 +101,8 @@ pub(super) struct Route {
     pub(super) cluster: Option<Field<String>>,
     pub(super) body_bytes_max: Option<u64>,
     pub(super) version: Option<Field<String>>,
+    pub(super) at: usize,
+    pub(super) table: String,
 }
 
 pub(super) struct Limit {
@@ -115,7 +117,8 @@ pub(super) struct Log {
 }
 
 const MILLISECOND: u64 = 1;
-const HOUR: u64 = 3_600_000;
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -134,7 +137,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
         listen: read_addresses(&mut listen, issues),
         admin: {
             let admin = defaulted(&mut listen, "admin");
-            socket_address(&admin, issues).map(|address| admin.map(|_| address))
+            socket_address(&admin, issues)
         },
         trusted_proxies: listen.texts("trusted_proxies").map_or_else(Vec::new, |list| list.value),
         shards: {
@@ -184,13 +187,14 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
     file
 }
 
-fn read_addresses(listen: &mut Section<'_, '_>, issues: &Issues) -> Vec<SocketAddr> {
+fn read_addresses(listen: &mut Section<'_, '_>, issues: &Issues) -> Vec<Field<SocketAddr>> {
     let addresses = match listen.texts("address") {
-        Some(list) if list.value.is_empty() => {
-            list.wrong(issues, "at least one address is needed");
-            return Vec::new();
+        Some(list) => {
+            if list.value.is_empty() {
+                list.wrong(issues, "at least one address is needed");
+            }
+            list.value
         }
-        Some(list) => list.value,
         None => vec![defaulted(listen, "address")],
     };
     addresses.iter().filter_map(|address| socket_address(address, issues)).collect()
@@ -216,7 +220,7 @@ fn read_jwt(mut section: Section<'_, '_>, issues: &Issues) -> Jwt {
         name: section.required_text("name"),
         issuer: section.text("issuer"),
         audience: section.texts("audience"),
-        leeway_ms: duration_ms(&mut section, "leeway", 0..=HOUR, issues),
+        leeway_s: whole_seconds(&mut section, "leeway", 0..=HOUR / SECOND, issues),
         require: section.texts("require"),
         consumer_claim: defaulted(&mut section, "consumer_claim"),
         keys: section.sections("keys").into_iter().map(read_key).collect(),
@@ -287,6 +291,8 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         cluster: section.required_text("cluster"),
         body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
         version: section.text("version"),
+        at: section.at(),
+        table: section.path().to_owned(),
     };
     section.finish();
     route

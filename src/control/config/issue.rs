@@ -43,6 +43,13 @@ impl Issues {
         issues
     }
 
+    pub(super) fn not_text(path: &Path, bytes: &[u8], error: &std::str::Utf8Error) -> Self {
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let issues = Self::new(path, &good);
+        issues.add(good.len(), "", "not TOML: the file must be UTF-8, and here is a byte that is not");
+        issues
+    }
+
     /// Notes a mistake at byte `at` of the file.
     pub(super) fn add(&self, at: usize, key: &str, message: impl Into<String>) {
         let line = self.line_of(at);

@@ -32,8 +32,9 @@ pub fn environment(variable: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// Every mistake in it.
 pub fn load(path: &Path, environment: &Environment) -> Result<Plan, Issues> {
-    let text = std::fs::read_to_string(path).map_err(|error| Issues::unreadable(path, &error))?;
-    parse(path, &text, environment)
+    let bytes = std::fs::read(path).map_err(|error| Issues::unreadable(path, &error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| Issues::not_text(path, &bytes, &error))?;
+    parse(path, text, environment)
 }
 
 /// Checks `text` as the configuration at `path`, to whose directory relative paths refer.

@@ -25,7 +25,8 @@ use super::{
     super::topology::CpuChoice,
     Environment,
     file::{
-        Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Route as FileRoute,
+        Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Log as FileLog,
+        Route as FileRoute,
     },
     issue::Issues,
     reader::Field,
@@ -199,33 +200,33 @@ pub(super) fn build(
         issues.add(0, "cluster", "there is none; at least one [[cluster]] is needed");
     }
     let body_bytes_max = file.bounds.body_bytes_max;
-    let routes: Vec<_> =
-        file.routes.iter().map(|found| route(found, &names, body_bytes_max, issues)).collect();
-    refuse_duplicates(&file.routes, &routes, issues);
-    let admin = file.admin.as_ref().map(|admin| {
-        if !admin.value.ip().is_loopback() {
-            admin.wrong(issues, "the admin API must be on a loopback address such as 127.0.0.1:9901");
-        }
-        admin.value
-    });
+    let places: Vec<_> = file.routes.iter().map(|found| route_place(found, issues)).collect();
+    refuse_duplicates(&file.routes, &places, issues);
+    let routes: Vec<_> = file
+        .routes
+        .iter()
+        .zip(places)
+        .map(|(found, place)| route(found, place, &names, body_bytes_max, issues))
+        .collect();
+    refuse_shared_addresses(&file, issues);
     let trusted_proxies = file.trusted_proxies.iter().filter_map(|field| network(field, issues)).collect();
+    let cpus =
+        CpuChoice::parse(&file.shards.cpus.value).map_err(|error| file.shards.cpus.wrong(issues, error));
+    let driver = one_of(
+        &file.shards.driver,
+        &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
+        issues,
+    );
+    let shards = shard_count(&file.shards.count, issues);
+    let log = log(&file.log, directory, issues);
+    // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
-        listen: file.listen,
-        admin: admin?,
+        listen: file.listen.iter().map(|address| address.value).collect(),
+        admin: file.admin?.value,
         trusted_proxies,
-        shards: shard_count(&file.shards.count, issues),
-        cpus: CpuChoice::parse(&file.shards.cpus.value)
-            .map_err(|error| file.shards.cpus.wrong(issues, error))
-            .ok()?,
-        driver: one_of(
-            &file.shards.driver,
-            &[
-                ("auto", DriverChoice::Auto),
-                ("io-uring", DriverChoice::IoUring),
-                ("epoll", DriverChoice::Epoll),
-            ],
-            issues,
-        )?,
+        shards,
+        cpus: cpus.ok()?,
+        driver: driver?,
         bounds: Bounds {
             connections: usize(file.bounds.connections),
             head_bytes_max: usize(file.bounds.head_bytes_max),
@@ -245,16 +246,22 @@ pub(super) fn build(
         key_sets: key_sets.into_iter().collect::<Option<_>>()?,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
-        log: LogPlan {
-            sink: log_sink(&file.log.access, directory, issues),
-            format: one_of(
-                &file.log.format,
-                &[("json", LogFormat::Json), ("combined", LogFormat::Combined)],
-                issues,
-            )?,
-            ring_bytes: usize(file.log.ring),
-        },
+        log: log?,
     })
+}
+
+/// No address can be listened on twice, and the admin API is for this machine only.
+fn refuse_shared_addresses(file: &File, issues: &Issues) {
+    let mut lines: HashMap<SocketAddr, usize> = HashMap::new();
+    // Port 0 is another one each time.
+    for address in file.listen.iter().chain(&file.admin).filter(|address| address.value.port() != 0) {
+        if let Some(line) = lines.insert(address.value, issues.line_of(address.at)) {
+            address.wrong(issues, format!("{} stands on line {line} too", address.value));
+        }
+    }
+    if let Some(admin) = file.admin.as_ref().filter(|admin| !admin.value.ip().is_loopback()) {
+        admin.wrong(issues, "the admin API must be on a loopback address such as 127.0.0.1:9901");
+    }
 }
 
 /// The names routes may refer to, with their places.
@@ -344,7 +351,7 @@ fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> Option<KeyS
         name: jwt.name.as_ref()?.value.clone(),
         issuer: jwt.issuer.as_ref().map(|issuer| issuer.value.clone()),
         audience: texts(&jwt.audience).unwrap_or_default(),
-        leeway_s: i64::try_from(jwt.leeway_ms / 1_000).unwrap_or(0),
+        leeway_s: i64::try_from(jwt.leeway_s).unwrap_or(0),
         require: texts(&jwt.require).unwrap_or_else(|| vec!["exp".to_owned(), "sub".to_owned()]),
         consumer_claim: jwt.consumer_claim.value.clone(),
         keys: keys.into_iter().collect::<Option<_>>()?,
@@ -440,7 +447,32 @@ fn cluster(cluster: &FileCluster, issues: &Issues) -> Option<ClusterPlan> {
     })
 }
 
-fn route(route: &FileRoute, names: &Names, body_bytes_max: u64, issues: &Issues) -> Option<RoutePlan> {
+/// Which requests a route is for.
+struct RoutePlace {
+    host: Option<String>,
+    path: Option<String>,
+    methods: Methods,
+}
+
+fn route_place(route: &FileRoute, issues: &Issues) -> RoutePlace {
+    let host = route.host.as_ref().map(|host| {
+        let plain = host.value.trim_end_matches('.').to_ascii_lowercase();
+        if !is_authority(plain.as_bytes()) || plain.rsplit_once(':').is_some_and(|_| !plain.ends_with(']')) {
+            host.wrong(issues, format!("\"{}\" is not a host name; write it without a port", host.value));
+        }
+        plain
+    });
+    let path = route.path.as_ref().and_then(|path| route_path(path, issues));
+    RoutePlace { host, path, methods: methods(route.methods.as_ref(), issues) }
+}
+
+fn route(
+    route: &FileRoute,
+    place: RoutePlace,
+    names: &Names,
+    body_bytes_max: u64,
+    issues: &Issues,
+) -> Option<RoutePlan> {
     let keys = route.jwt.as_ref().map(|jwt| refer(jwt, &names.key_sets, "jwt", issues));
     let cluster = route.cluster.as_ref().and_then(|name| refer(name, &names.clusters, "cluster", issues));
     if let Some(scopes) = &route.scopes
@@ -449,24 +481,15 @@ fn route(route: &FileRoute, names: &Names, body_bytes_max: u64, issues: &Issues)
         scopes.wrong(issues, "scopes come from a token; name the jwt this route accepts");
     }
     if route.limits.len() > LIMITS_MAX {
-        let name = route.name.as_ref()?;
-        issues.add(name.at, &name.key, format!("the route has more than {LIMITS_MAX} limits"));
+        let key = format!("{}.limit", route.table);
+        issues.add(route.at, &key, format!("a route has at most {LIMITS_MAX} limits"));
     }
     let limits: Vec<_> = route.limits.iter().map(|found| limit(found, route.jwt.is_some(), issues)).collect();
-    let path = route.path.as_ref().and_then(|path| route_path(path, issues));
-    let methods = methods(route.methods.as_ref(), issues);
-    let host = route.host.as_ref().map(|host| {
-        let plain = host.value.trim_end_matches('.').to_ascii_lowercase();
-        if !is_authority(plain.as_bytes()) || plain.rsplit_once(':').is_some_and(|_| !plain.ends_with(']')) {
-            host.wrong(issues, format!("\"{}\" is not a host name; write it without a port", host.value));
-        }
-        plain
-    });
     Some(RoutePlan {
         name: route.name.as_ref()?.value.clone(),
-        host,
-        path: path?,
-        methods,
+        host: place.host,
+        path: place.path?,
+        methods: place.methods,
         keys: match keys {
             None => None,
             Some(place) => Some(place?),
@@ -557,19 +580,17 @@ fn is_field_name(name: &str) -> bool {
 }
 
 /// Two routes may share host and path only if no method is for both.
-fn refuse_duplicates(files: &[FileRoute], plans: &[Option<RoutePlan>], issues: &Issues) {
-    for (index, plan) in plans.iter().enumerate() {
-        let Some(plan) = plan else { continue };
-        for (earlier_index, earlier) in plans[..index].iter().enumerate() {
-            let Some(earlier) = earlier else { continue };
-            let same = plan.host == earlier.host && plan.path == earlier.path;
+fn refuse_duplicates(routes: &[FileRoute], places: &[RoutePlace], issues: &Issues) {
+    for (index, place) in places.iter().enumerate() {
+        for (earlier_index, earlier) in places[..index].iter().enumerate() {
+            let same = place.path.is_some() && place.host == earlier.host && place.path == earlier.path;
             if same
-                && plan.methods.overlap(&earlier.methods)
-                && let (Some(path), Some(first)) = (&files[index].path, &files[earlier_index].path)
+                && place.methods.overlap(&earlier.methods)
+                && let (Some(path), Some(first)) = (&routes[index].path, &routes[earlier_index].path)
             {
+                let name = routes[earlier_index].name.as_ref().map_or("", |name| &name.value);
                 let message = format!(
-                    "route \"{}\" on line {} already has this path with some of these methods",
-                    earlier.name,
+                    "route \"{name}\" on line {} already has this path with some of these methods",
                     issues.line_of(first.at)
                 );
                 path.wrong(issues, message);
@@ -600,6 +621,12 @@ fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
         field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
     }
     count
+}
+
+fn log(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {
+    let sink = log_sink(&log.access, directory, issues);
+    let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
+    Some(LogPlan { sink, format: one_of(&log.format, &formats, issues)?, ring_bytes: usize(log.ring) })
 }
 
 fn log_sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {

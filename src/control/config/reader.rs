@@ -81,8 +81,7 @@ impl<'t, 'i> Section<'t, 'i> {
         match read(value.get_ref()) {
             Some(value) => Some(Field { value, at, key }),
             None => {
-                let found = value.get_ref().type_str();
-                self.issues.add(at, &key, format!("{wanted} is wanted here, not {} {found}", article(found)));
+                self.issues.add(at, &key, mistyped(wanted, value.get_ref()));
                 None
             }
         }
@@ -102,9 +101,11 @@ impl<'t, 'i> Section<'t, 'i> {
         self.text(key)
     }
 
-    /// What one such table is called: `route` for `route[2]`.
-    fn kind(&self) -> &str {
-        self.path.split(['[', '.']).next().unwrap_or_default()
+    /// What one such table is called: `route` for `route[2]`, `entry of keys` for `jwt[0].keys[1]`.
+    fn kind(&self) -> String {
+        let last = self.path.rsplit('.').next().unwrap_or_default();
+        let name = last.split('[').next().unwrap_or_default();
+        if last.len() == self.path.len() { name.to_owned() } else { format!("entry of {name}") }
     }
 
     /// A string or an integer, as text.
@@ -117,19 +118,23 @@ impl<'t, 'i> Section<'t, 'i> {
         })
     }
 
-    /// A list of strings; also a single one.
+    /// A list of strings. An item that is none is noted and left out.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Field<Vec<Field<String>>>> {
-        let path = self.key(key);
-        self.field(key, "a list of strings", |value| match value {
-            DeValue::Array(items) => items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| {
-                    let value = item.get_ref().as_str()?.to_owned();
-                    Some(Field { value, at: item.span().start, key: format!("{path}[{index}]") })
-                })
-                .collect(),
-            _ => None,
+        let (path, issues) = (self.key(key), self.issues);
+        self.field(key, "a list of strings", |value| {
+            let items = value.as_array()?.iter().enumerate();
+            Some(
+                items
+                    .filter_map(|(index, item)| {
+                        let (at, key) = (item.span().start, format!("{path}[{index}]"));
+                        let value = item.get_ref().as_str().map(str::to_owned);
+                        if value.is_none() {
+                            issues.add(at, &key, mistyped("a string", item.get_ref()));
+                        }
+                        Some(Field { value: value?, at, key })
+                    })
+                    .collect(),
+            )
         })
     }
 
@@ -192,6 +197,11 @@ impl<'t, 'i> Section<'t, 'i> {
             self.issues.add(name.span().start, &self.key(name.get_ref()), message);
         }
     }
+}
+
+fn mistyped(wanted: &str, found: &DeValue<'_>) -> String {
+    let found = found.type_str();
+    format!("{wanted} is wanted here, not {} {found}", article(found))
 }
 
 fn article(noun: &str) -> &'static str {

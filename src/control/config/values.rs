@@ -39,6 +39,28 @@ pub(super) fn duration_ms(
     issues: &Issues,
 ) -> u64 {
     let field = defaulted(section, key);
+    duration_of(&field, range, issues)
+}
+
+/// A duration of whole seconds such as `"5s"`, within `range` seconds: what is compared with the whole
+/// seconds of a token's dates.
+pub(super) fn whole_seconds(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+    issues: &Issues,
+) -> u64 {
+    let field = defaulted(section, key);
+    let milliseconds = duration_of(&field, range.start() * 1_000..=range.end() * 1_000, issues);
+    if !milliseconds.is_multiple_of(1_000) {
+        let message =
+            format!("\"{}\" is not a whole number of seconds; write for example \"5s\"", field.value);
+        field.wrong(issues, message);
+    }
+    milliseconds / 1_000
+}
+
+fn duration_of(field: &Field<String>, range: std::ops::RangeInclusive<u64>, issues: &Issues) -> u64 {
     let milliseconds = humantime::parse_duration(&field.value)
         .ok()
         .and_then(|length| u64::try_from(length.as_millis()).ok());
@@ -122,14 +144,14 @@ pub(super) fn number(
 }
 
 /// An address to listen on.
-pub(super) fn socket_address(field: &Field<String>, issues: &Issues) -> Option<SocketAddr> {
-    let parsed = field.value.parse().ok();
+pub(super) fn socket_address(field: &Field<String>, issues: &Issues) -> Option<Field<SocketAddr>> {
+    let parsed: Option<SocketAddr> = field.value.parse().ok();
     if parsed.is_none() {
         let message =
             format!("\"{}\" is not an IP address and port; write for example \"0.0.0.0:8080\"", field.value);
         field.wrong(issues, message);
     }
-    parsed
+    parsed.map(|address| field.map(|_| address))
 }
 
 /// One of a few words.

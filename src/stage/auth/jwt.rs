@@ -193,7 +193,7 @@ fn check(claims: &Claims, keys: &KeySet, now_s: i64) -> Result<Verified, TokenFa
     text(claims, "sub")?;
     text(claims, "jti")?;
     let consumer = text(claims, &keys.consumer_claim)?.ok_or(TokenFault::MissingClaim)?;
-    if !is_fit_for_a_field(consumer) {
+    if !is_usable_as_consumer(consumer) {
         return Err(TokenFault::Consumer);
     }
     let verified = Verified {
@@ -271,7 +271,7 @@ fn scopes(claims: &Claims) -> Result<Box<[Box<str>]>, TokenFault> {
 
 /// Whether a consumer's name can stand in `X-Consumer-Id` and in a log line as it is. One that is empty
 /// would make all who have it one consumer.
-fn is_fit_for_a_field(consumer: &str) -> bool {
+pub fn is_usable_as_consumer(consumer: &str) -> bool {
     !consumer.is_empty()
         && consumer.len() <= 256
         && consumer.trim() == consumer

@@ -11,7 +11,7 @@ mod jwt;
 mod key;
 
 pub use cache::TokenCache;
-pub use jwt::{TokenFault, Verified, verify};
+pub use jwt::{TokenFault, Verified, is_usable_as_consumer, verify};
 pub use key::{Algorithm, HmacKey, KeySet, KeyTooShort};
 
 use std::rc::Rc;
