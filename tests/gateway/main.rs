@@ -8,4 +8,5 @@
 
 mod rig;
 
+mod config;
 mod life;
