@@ -98,11 +98,7 @@ pub fn verify(token: &[u8], keys: &KeySet, now_s: i64) -> Result<Verified, Token
     let parts = Parts::split(token)?;
     let header = parse(&decode(parts.header)?)?;
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenFault::Algorithm)?;
-    let kid = match header.get("kid") {
-        None => None,
-        Some(Value::String(kid)) => Some(kid.as_str()),
-        Some(_) => return Err(TokenFault::ClaimType),
-    };
+    let kid = text(&header, "kid")?;
     // No extension is understood here, so one that must be is a reason to refuse (RFC 7515 section 4.1.11).
     if header.has("crit") || header.has("b64") {
         return Err(TokenFault::Critical);
@@ -227,11 +223,12 @@ fn date(claims: &Claims, name: &str) -> Result<Option<i64>, TokenFault> {
     if (0..YEAR_10000).contains(&seconds) { Ok(Some(seconds)) } else { Err(TokenFault::ClaimType) }
 }
 
+/// A string, if it is there. Null is there and is no string.
 fn text<'c>(claims: &'c Claims, name: &str) -> Result<Option<&'c str>, TokenFault> {
     match claims.get(name) {
-        None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(TokenFault::ClaimType),
+        None if !claims.has(name) => Ok(None),
+        Some(_) | None => Err(TokenFault::ClaimType),
     }
 }
 

@@ -95,6 +95,7 @@ fn what_pyjwt_refuses_is_refused() {
         (r#"{"alg":"hs256"}"#, Alg),
         (r#"{"typ":"JWT"}"#, Alg),
         (r#"{"alg":"HS256","kid":1}"#, ClaimType),
+        (r#"{"alg":"HS256","kid":null}"#, ClaimType),
         (r#"{"alg":"HS256","crit":["x"]}"#, Critical),
         (r#"{"alg":"HS256","crit":[]}"#, Critical),
         (r#"{"alg":"HS256","b64":false}"#, Critical),
