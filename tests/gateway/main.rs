@@ -8,5 +8,8 @@
 
 mod rig;
 
+mod auth;
+mod commands;
 mod config;
 mod life;
+mod tokens;

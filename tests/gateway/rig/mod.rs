@@ -9,5 +9,5 @@ mod wait;
 pub(crate) use client::{Answer, Client};
 pub(crate) use endpoint::{Endpoint, Seen, Talk};
 pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
-pub(crate) use token::{Algorithm, SECRET, mint, now_s, sign, valid_token};
+pub(crate) use token::{Algorithm, SECRET, bearer, mint, now_s, sign, valid_token};
 pub(crate) use wait::{Gate, PATIENCE, until};

@@ -53,6 +53,11 @@ pub(crate) fn valid_token(consumer: &str) -> String {
     mint(&json!({ "sub": consumer, "exp": now_s() + 3600 }))
 }
 
+/// The field line that carries a token.
+pub(crate) fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
 /// Seconds since 1970.
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
