@@ -83,7 +83,7 @@ fn claim_all(
             match limit.table.slot(*hash, now_us) {
                 Ok(slot) => *place = Some(slot),
                 Err(TableFull { opens_us }) => {
-                    standings.clear();
+                    standings.take_full(limit, limits, opens_us, now_us);
                     return Err(Refusal::quota("limit table full", seconds_until(opens_us, now_us)));
                 }
             }

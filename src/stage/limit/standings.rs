@@ -23,15 +23,13 @@ pub struct Standings {
 #[derive(Clone, Copy, Debug)]
 struct Item {
     by: &'static str,
+    /// Limits of the route that count by the same kind of key and come before this one.
+    twins: usize,
     window: Window,
     standing: Standing,
 }
 
 impl Standings {
-    pub(super) fn clear(&mut self) {
-        self.items.clear();
-    }
-
     /// Notes where every window stands at `now_us`.
     pub(super) fn take<'a>(
         &mut self,
@@ -44,16 +42,18 @@ impl Standings {
         self.items.reserve(LIMITS_MAX * WINDOWS_MAX);
         self.now_us = now_us;
         debug_assert!(limits.len() <= LIMITS_MAX);
-        self.items.extend(windows.map(|(limit, slot, window)| Item {
-            by: match limit.by {
-                By::Consumer => "consumer",
-                By::Ip => "ip",
-                By::Route => "route",
-                By::Header(_) => "header",
-            },
-            window: limit.quota.windows()[window],
-            standing: limit.table.cells(slot, window).standing(now_us),
+        self.items.extend(windows.map(|(limit, slot, window)| {
+            Item::new(limit, limits, window, limit.table.cells(slot, window).standing(now_us))
         }));
+    }
+
+    /// Notes that `limit` has no room for another key until `opens_us`: to the newcomer it is used up.
+    pub(super) fn take_full(&mut self, limit: &Limit, limits: &[Limit], opens_us: u64, now_us: u64) {
+        self.items.clear();
+        self.now_us = now_us;
+        let standing = Standing { remaining: 0, opens_us, full_us: opens_us };
+        // It is the longest window that keeps keys in the table.
+        self.items.push(Item::new(limit, limits, 0, standing));
     }
 
     /// When every window has a unit again.
@@ -87,12 +87,33 @@ impl Standings {
 }
 
 impl Item {
-    /// The policy's name, such as `"consumer-60s"`.
+    fn new(limit: &Limit, limits: &[Limit], window: usize, standing: Standing) -> Self {
+        let by = kind(limit);
+        let before = limits.iter().take_while(|other| !std::ptr::eq(*other, limit));
+        let twins = before.filter(|other| kind(other) == by).count();
+        Self { by, twins, window: limit.quota.windows()[window], standing }
+    }
+
+    /// The policy's name, such as `"consumer-60s"`; of a second limit by header, `"header2-60s"`. A client
+    /// tells policies apart by it, so no two have the same.
     fn name(&self, out: &mut Block, index: usize) -> Result<(), Full> {
         out.put(if index == 0 { b"\"" } else { b", \"" })?;
         out.put(self.by.as_bytes())?;
+        if self.twins > 0 {
+            parameter(out, b"", self.twins as u64 + 1)?;
+        }
         parameter(out, b"-", self.window.length_us() / 1_000_000)?;
         out.put(b"s\"")
+    }
+}
+
+/// What a limit counts by, in a word.
+fn kind(limit: &Limit) -> &'static str {
+    match limit.by {
+        By::Consumer => "consumer",
+        By::Ip => "ip",
+        By::Route => "route",
+        By::Header(_) => "header",
     }
 }
 
