@@ -12,7 +12,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Registry,
 };
@@ -110,7 +110,8 @@ fn requests(out: &mut Out<'_>, view: &View) -> fmt::Result {
         "From the first byte of a request to the last of its answer",
         &durations,
     )?;
-    let added = [([("scope", "all")], total(view.shards.iter().map(|meters| &meters.added)))];
+    let none: [(&str, &str); 0] = [];
+    let added = [(none, total(view.shards.iter().map(|meters| &meters.added)))];
     out.histograms("tollgate_added_latency_seconds", "Request duration minus the endpoint's share", &added)?;
     let upstream = per_cluster(view, |cluster| total(cluster.meters.iter().map(|meters| &meters.duration)));
     out.histograms(
@@ -230,7 +231,9 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(value, None)?;
+            labelled(&mut metric, labels, |sample| {
+                sample.encode_counter::<NoLabelSet, u64, u64>(value, None)
+            })?;
         }
         Ok(())
     }
@@ -248,7 +251,7 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
-            metric.encode_family(labels)?.encode_gauge(value)?;
+            labelled(&mut metric, labels, |sample| sample.encode_gauge(value))?;
         }
         Ok(())
     }
@@ -261,7 +264,7 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
-            metric.encode_family(labels)?.encode_gauge(value)?;
+            labelled(&mut metric, labels, |sample| sample.encode_gauge(value))?;
         }
         Ok(())
     }
@@ -290,8 +293,19 @@ impl Out<'_> {
             let count = total.count();
             buckets.push((f64::MAX, count - below));
             let sum_s = total.sum_us as f64 / 1e6;
-            metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)?;
+            labelled(&mut metric, labels, |sample| {
+                sample.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)
+            })?;
         }
         Ok(())
     }
+}
+
+/// Writes one sample with its labels; one without labels has no braces either.
+fn labelled<const N: usize>(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str); N],
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    if N == 0 { write(metric) } else { write(&mut metric.encode_family(labels)?) }
 }
