@@ -12,4 +12,5 @@ mod auth;
 mod commands;
 mod config;
 mod life;
+mod limits;
 mod tokens;
