@@ -9,6 +9,7 @@
 mod rig;
 
 mod auth;
+mod balance;
 mod commands;
 mod config;
 mod life;
