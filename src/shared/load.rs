@@ -1,7 +1,7 @@
 //! How many exchanges an endpoint has in flight, over all shards.
 //!
-//! One padded word per endpoint. A shard counts itself in first and looks afterwards, so a ceiling is
-//! never overstepped, whatever the interleaving.
+//! One padded word per endpoint. A shard counts itself in only on top of what it saw when it chose, so a
+//! choice is exact and a ceiling is never overstepped, whatever the interleaving.
 
 use super::sync::{AtomicU32, Ordering};
 
@@ -24,14 +24,10 @@ impl Load {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts one more in, unless that would make more than `ceiling`. Each success must be followed by
-    /// exactly one [`Load::leave`].
-    pub fn enter(&self, ceiling: u32) -> bool {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < ceiling {
-            return true;
-        }
-        self.leave();
-        false
+    /// Counts one more in if there are still `seen` in flight. If not, another shard was first, and a choice
+    /// made on what was seen no longer stands. Each success must be followed by exactly one [`Load::leave`].
+    pub fn enter(&self, seen: u32) -> bool {
+        self.in_flight.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Counts one out.

@@ -285,12 +285,12 @@ fn the_table_hammered_by_threads_never_admits_more() {
 }
 
 #[test]
-fn a_ceiling_is_never_overstepped() {
+fn nobody_enters_on_what_is_no_longer_so() {
     let load = Load::new();
-    assert!(load.enter(2) && load.enter(2) && !load.enter(2));
+    assert!(load.enter(0) && load.enter(1) && !load.enter(1));
     assert_eq!(load.in_flight(), 2);
     load.leave();
-    assert!(load.enter(2));
+    assert!(!load.enter(2) && load.enter(1));
 }
 
 #[test]

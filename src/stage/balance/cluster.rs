@@ -53,9 +53,9 @@ pub struct Permit<'s> {
 }
 
 impl<'s> Permit<'s> {
-    pub(super) fn enter(cluster: &'s Cluster, endpoint: &'s Endpoint) -> Self {
-        endpoint.load.enter(u32::MAX);
-        Self { cluster, endpoint }
+    /// Counts in, if there are still `seen` in flight.
+    pub(super) fn enter(cluster: &'s Cluster, endpoint: &'s Endpoint, seen: u32) -> Option<Self> {
+        endpoint.load.enter(seen).then(|| Self { cluster, endpoint })
     }
 
     /// The cluster.

@@ -2,27 +2,28 @@
 
 use super::Endpoint;
 
-/// The endpoint of `endpoints`, other than `skip`, that would be the least loaded with one more exchange.
+/// The endpoint of `endpoints`, other than `skip`, that would be the least loaded with one more exchange, and
+/// how many it was seen to have in flight.
 /// Among equals each is as likely as the other, or the first would get all requests of a quiet time.
 pub(super) fn choose<'s>(
     endpoints: &'s [Endpoint],
     skip: Option<&Endpoint>,
     rng: &mut fastrand::Rng,
-) -> Option<&'s Endpoint> {
-    let mut best: Option<(&Endpoint, u64)> = None;
+) -> Option<(&'s Endpoint, u32)> {
+    let mut best: Option<(&Endpoint, u32)> = None;
     let mut equals = 1;
     for endpoint in endpoints {
         if skip.is_some_and(|skip| skip.slot == endpoint.slot) {
             continue;
         }
-        let load = u64::from(endpoint.load.in_flight()) + 1;
-        let Some((leader, leader_load)) = best else {
-            best = Some((endpoint, load));
+        let in_flight = endpoint.load.in_flight();
+        let Some((leader, leader_in_flight)) = best else {
+            best = Some((endpoint, in_flight));
             continue;
         };
-        // load / weight, compared without dividing.
-        let ours = load * u64::from(leader.weight);
-        let theirs = leader_load * u64::from(endpoint.weight);
+        // (in flight + 1) / weight, compared without dividing.
+        let ours = (u64::from(in_flight) + 1) * u64::from(leader.weight);
+        let theirs = (u64::from(leader_in_flight) + 1) * u64::from(endpoint.weight);
         let wins = match ours.cmp(&theirs) {
             std::cmp::Ordering::Less => {
                 equals = 1;
@@ -35,14 +36,19 @@ pub(super) fn choose<'s>(
             std::cmp::Ordering::Greater => false,
         };
         if wins {
-            best = Some((endpoint, load));
+            best = Some((endpoint, in_flight));
         }
     }
-    best.map(|(endpoint, _)| endpoint)
+    best
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use crate::stage::{
         balance::{Permit, pick},
         fixture::cluster,
@@ -61,6 +67,31 @@ mod tests {
         }
         permits.clear();
         assert!(cluster.endpoints.iter().all(|endpoint| endpoint.load.in_flight() == 0));
+    }
+
+    /// Two shards choose at the same moment, many times over: they never crowd onto one endpoint.
+    #[test]
+    fn exact_over_shards() {
+        let cluster = cluster(&[1, 1]);
+        let crowded = AtomicUsize::new(0);
+        let together = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for seed in 0..2 {
+                let (cluster, together, crowded) = (&cluster, &together, &crowded);
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(seed);
+                    for _ in 0..5_000 {
+                        together.wait();
+                        let _permit = pick(cluster, None, &mut rng).unwrap();
+                        together.wait();
+                        let even = cluster.endpoints.iter().all(|one| one.load.in_flight() == 1);
+                        crowded.fetch_add(usize::from(!even), Ordering::SeqCst);
+                        together.wait();
+                    }
+                });
+            }
+        });
+        assert_eq!(crowded.load(Ordering::SeqCst), 0);
     }
 
     #[test]

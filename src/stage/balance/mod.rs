@@ -14,6 +14,12 @@ pub fn pick<'s>(
     skip: Option<&Endpoint>,
     rng: &mut fastrand::Rng,
 ) -> Option<Permit<'s>> {
-    let endpoint = least_connections::choose(&cluster.endpoints, skip, rng)?;
-    Some(Permit::enter(cluster, endpoint))
+    loop {
+        let (endpoint, in_flight) = least_connections::choose(&cluster.endpoints, skip, rng)?;
+        // Another shard may have counted itself in since we looked; then this is no longer the one to take.
+        // Each time round some shard has got on, so this ends.
+        if let Some(permit) = Permit::enter(cluster, endpoint, in_flight) {
+            return Some(permit);
+        }
+    }
 }
