@@ -130,7 +130,7 @@ fn scopes_are_all_required() {
         .route("two", "/two", "main", "jwt = \"partners\"\nscopes = [\"pay:write\", \"pay:read\"]")
         .start();
     let mut client = gateway.client();
-    let mut ask = |path: &str, claims: Value| client.get(path, &bearer(&with(claims)));
+    let mut ask = |path: &str, claims: &Value| client.get(path, &bearer(&with(claims)));
     for (claims, one, two) in [
         (json!({}), 403, 403),
         (json!({ "scope": "" }), 403, 403),
@@ -146,7 +146,7 @@ fn scopes_are_all_required() {
         (json!({ "scopes": "pay:write pay:read" }), 403, 403),
     ] {
         for (path, status) in [("/one", one), ("/two", two)] {
-            let answer = ask(path, claims.clone());
+            let answer = ask(path, &claims);
             assert_eq!(answer.status, status, "{path} {claims}");
             if status == 403 {
                 assert_eq!(answer.code(), "scope_insufficient");
@@ -175,7 +175,7 @@ fn a_remembered_token_expires_all_the_same() {
     let endpoint = Endpoint::answering("ok");
     let gateway = protected(&endpoint, "");
     let expires = now_s() + 2;
-    let token = with(json!({ "exp": expires }));
+    let token = with(&json!({ "exp": expires }));
     let mut client = gateway.client();
     assert_eq!(client.get("/", &bearer(&token)).status, 200);
     assert_eq!(client.get("/", &bearer(&token)).status, 200);

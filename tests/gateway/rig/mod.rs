@@ -1,4 +1,5 @@
 //! What the chapters stand on: a gateway process, scripted endpoints, raw clients, tokens.
+#![allow(dead_code, unused_imports, reason = "chapters that use the rest are on their way")]
 
 mod client;
 mod endpoint;
