@@ -1,11 +1,17 @@
 //! The command line: what each command is for, and the exit codes.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
-/// A set-up error: wrong usage, a target that refuses, a file that cannot be read.
-const SET_UP: u8 = 2;
+use crate::{
+    exit::{SET_UP, SetUp, Verdict},
+    run::{self, RunArgs},
+    upstream::{self, UpstreamArgs},
+};
 
 /// A load generator that certifies its own timing.
 ///
@@ -13,16 +19,41 @@ const SET_UP: u8 = 2;
 /// the result is void.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version)]
-struct Cli {}
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One run: open loop at a rate, or closed for the maximum throughput.
+    Run(Box<RunArgs>),
+    /// A scripted endpoint to stand behind what is measured.
+    Upstream(UpstreamArgs),
+}
 
 /// Runs the command the process was started with.
 pub(crate) fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(Cli {}) => ExitCode::SUCCESS,
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
         Err(error) => {
             let _ = error.print();
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            if asked { ExitCode::SUCCESS } else { ExitCode::from(SET_UP) }
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(SET_UP) };
         }
+    };
+    match start(&command) {
+        Ok(verdict) => verdict.into(),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "loadtest: {error}");
+            ExitCode::from(SET_UP)
+        }
+    }
+}
+
+fn start(command: &Command) -> Result<Verdict, SetUp> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
     }
 }

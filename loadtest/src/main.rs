@@ -5,6 +5,21 @@
 use std::process::ExitCode;
 
 mod cli;
+mod clock;
+mod cpus;
+mod exit;
+mod generator;
+mod http;
+mod load;
+mod net;
+mod process;
+mod report;
+mod run;
+mod share;
+mod signals;
+mod target;
+mod upstream;
+mod workload;
 
 fn main() -> ExitCode {
     cli::main()
