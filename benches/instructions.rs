@@ -1,0 +1,113 @@
+//! Instructions of the pure rooms, and a ceiling for each: `cargo bench --bench instructions`.
+//!
+//! Counted by callgrind, so the same on a busy machine and on an idle one. A piece of work that goes over its
+//! ceiling fails the run. Ceilings stand a tenth above what was counted when they were set; lower them when
+//! the code gets better, raise them only with a reason in the commit. Instructions are not time: what misses
+//! the cache or waits for another core is dearer than it looks here.
+
+#![expect(missing_docs, unused_qualifications, reason = "the macros write modules")]
+
+mod work;
+
+use std::hint::black_box;
+
+use gungraun::prelude::*;
+
+use work::{
+    body::Unchunk,
+    decide::Decision,
+    head::{Encode, Parse},
+};
+
+/// At most so many instructions.
+fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = gungraun::Callgrind::default();
+    callgrind.hard_limits([(gungraun::EventKind::Ir, instructions)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+/// Does `work` once with the memory of the first time still in place. What is returned is dropped uncounted.
+fn warm<W, R>(mut made: W, once: impl FnOnce(&mut W) -> R) -> W {
+    once(&mut made);
+    made
+}
+
+fn parse() -> Parse {
+    warm(Parse::new(), Parse::once)
+}
+
+fn encode() -> Encode {
+    warm(Encode::new(), Encode::once)
+}
+
+fn unchunk() -> Unchunk {
+    warm(Unchunk::new(), Unchunk::once)
+}
+
+fn decision() -> Decision {
+    Decision::new()
+}
+
+#[library_benchmark(setup = parse, config = at_most(6_000))]
+fn head_parse(mut parse: Parse) -> (usize, Parse) {
+    (black_box(parse.once()), parse)
+}
+
+#[library_benchmark(setup = encode, config = at_most(9_600))]
+fn head_parse_and_encode_both(mut encode: Encode) -> (usize, Encode) {
+    (black_box(encode.once()), encode)
+}
+
+#[library_benchmark(setup = unchunk, config = at_most(25_600))]
+fn body_unchunk(mut unchunk: Unchunk) -> (usize, Unchunk) {
+    (black_box(unchunk.once()), unchunk)
+}
+
+#[library_benchmark(setup = decision, config = at_most(1_150))]
+fn decide_route(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.route()), decision)
+}
+
+#[library_benchmark(setup = decision, config = at_most(25_200))]
+fn decide_token_first(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.token_first()), decision)
+}
+
+#[library_benchmark(setup = decision, config = at_most(480))]
+fn decide_token_again(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.token_again()), decision)
+}
+
+#[library_benchmark(setup = decision, config = at_most(1_250))]
+fn decide_quota(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.quota()), decision)
+}
+
+#[library_benchmark(setup = decision, config = at_most(280))]
+fn decide_balance(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.balance()), decision)
+}
+
+#[library_benchmark(setup = decision, config = at_most(3_070))]
+fn decide_whole(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
+library_benchmark_group!(
+    name = pure_rooms,
+    benchmarks = [
+        head_parse,
+        head_parse_and_encode_both,
+        body_unchunk,
+        decide_route,
+        decide_token_first,
+        decide_token_again,
+        decide_quota,
+        decide_balance,
+        decide_whole
+    ]
+);
+
+main!(library_benchmark_groups = pure_rooms);

@@ -1,0 +1,99 @@
+//! Decisions: each of the four, and all of them.
+
+use std::{net::IpAddr, rc::Rc};
+
+use tollgate::{
+    base::clock::Moment,
+    http::{field::Storage, head, target},
+    shared::meters::TokenMeters,
+    stage::{self, Desk, Facts, Request, auth, balance, limit, route::Route, snapshot::Snapshot},
+};
+
+use super::{payments, request};
+
+/// A request that was read, and a shard to decide on it. What it borrows is leaked: it lives as long as the
+/// benchmark, and reading it again each time would be measured too.
+pub(crate) struct Decision {
+    snapshot: &'static Snapshot,
+    token: &'static [u8],
+    request: Request<'static>,
+    route: &'static Route,
+    caller: Rc<auth::Verified>,
+    desk: Desk,
+    meters: TokenMeters,
+    now: Moment,
+}
+
+impl Decision {
+    /// A request with a good token, for a route with scopes and two limits, three windows in all.
+    pub(crate) fn new() -> Self {
+        let (snapshot, token, now) = payments();
+        let snapshot: &Snapshot = Box::leak(Box::new(snapshot));
+        let bytes = request(&token).leak();
+        let storage = Box::leak(Box::new(Storage::new()));
+        let head = Box::leak(Box::new(head::parse(bytes, 100, storage).expect("the head is good")));
+        let target =
+            target::parse(head.method, head.target, Box::leak(Box::default())).expect("so is its target");
+        let target = Box::leak(Box::new(target));
+        let route = snapshot.routes.find(head.host, target.path, head.method).expect("there is such a route");
+        let keys = snapshot.keys_of(route).expect("the route has keys");
+        let caller = auth::verify(token.as_bytes(), keys, now.unix_seconds()).expect("the token is good");
+        let mut decision = Self {
+            snapshot,
+            token: token.into_bytes().leak(),
+            request: Request { head, target, client_ip: IpAddr::from([127, 0, 0, 1]) },
+            route,
+            caller: Rc::new(caller),
+            desk: Desk::new(1_024, fastrand::Rng::with_seed(7)),
+            meters: TokenMeters::default(),
+            now,
+        };
+        assert!(decision.whole(), "a good request is let through");
+        decision
+    }
+
+    /// How much is it to find one route among a hundred?
+    pub(crate) fn route(&mut self) -> bool {
+        let Request { head, target, .. } = self.request;
+        self.snapshot.routes.find(head.host, target.path, head.method).is_ok()
+    }
+
+    /// How much is a token that was never seen: decoded, its signature computed, its claims read?
+    pub(crate) fn token_first(&mut self) -> bool {
+        let Some(keys) = self.snapshot.keys_of(self.route) else { return false };
+        auth::verify(self.token, keys, self.now.unix_seconds()).is_ok()
+    }
+
+    /// How much is a token that the shard remembers?
+    pub(crate) fn token_again(&mut self) -> bool {
+        let Some(keys) = self.snapshot.keys_of(self.route) else { return false };
+        let authorization = self.request.head.authorization;
+        auth::authenticate(keys, &mut self.desk.tokens, &self.meters, authorization, self.now).is_ok()
+    }
+
+    /// How much is it to claim three windows of two limits?
+    pub(crate) fn quota(&mut self) -> bool {
+        self.pass_time();
+        let standings = &mut self.desk.standings;
+        limit::admit(self.snapshot, self.route, &self.request, Some(&self.caller), standings, self.now)
+            .is_ok()
+    }
+
+    /// How much is it to choose among four endpoints, and to give the place back?
+    pub(crate) fn balance(&mut self) -> bool {
+        balance::pick(self.snapshot.cluster_of(self.route), None, &mut self.desk.rng).is_some()
+    }
+
+    /// How much is the whole decision on a request that is let through?
+    pub(crate) fn whole(&mut self) -> bool {
+        self.pass_time();
+        let mut facts = Facts::default();
+        let request = &self.request;
+        stage::decide(self.snapshot, &mut self.desk, &self.meters, request, &mut facts, self.now).is_ok()
+    }
+
+    /// Time passes, or all would be refused after a million. A hundred thousand requests a second.
+    fn pass_time(&mut self) {
+        self.now.monotonic_us += 10;
+    }
+}
