@@ -339,7 +339,7 @@ fn memory_sum(
 }
 
 /// What one client connection holds while it waits: its place in the lobby and its socket's bookkeeping.
-const CONNECTION_BYTES: usize = 640;
+const CONNECTION_BYTES: usize = 512;
 /// What the task that serves a connection holds.
 const SERVER_BYTES: usize = 6 * 1024;
 /// What one remembered token holds, for tokens of common size.

@@ -4,12 +4,14 @@
 //! bound a connection is told 503 and closed; when the process is out of descriptors the loop pauses
 //! instead of spinning.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
-
-use monoio::{
-    io::CancelHandle,
-    net::{TcpListener, TcpStream},
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    time::Duration,
 };
+
+use monoio::{io::CancelHandle, net::TcpListener};
 
 use crate::{
     http::encode::Persistence,
@@ -25,7 +27,7 @@ use super::{
     connection::{self, Downstream},
     ring::Rung,
     servers::Servers,
-    socket::Socket,
+    socket::{Socket, taken_over},
     watch::Direction,
 };
 
@@ -54,7 +56,7 @@ impl Listener {
 pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle) {
     loop {
         match listener.ring.cancelable_accept(stop.clone()).await {
-            Ok((stream, peer)) => admit(&shard, stream, peer),
+            Ok((stream, peer)) => admit(&shard, taken_over(stream), peer),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => break,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
@@ -67,9 +69,7 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
     }
     if listener.system.set_nonblocking(true).is_ok() {
         while let Ok((stream, peer)) = listener.system.accept() {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                admit(&shard, stream, peer);
-            }
+            admit(&shard, stream, peer);
         }
     }
 }

@@ -3,19 +3,20 @@
 //! The ring tells when a socket is ready; the bytes then move by a direct, non-blocking call. On the ring
 //! this costs the same as a ring receive (they tie within noise; see `benches/README.md`) and buys three
 //! things: no buffer is lent to the kernel, so an idle connection holds none; no byte is lost when a wait
-//! is dropped; and a send leaves before the loop turns. Nothing above this file knows which runtime runs.
+//! is dropped; and a send leaves before the loop turns. So the runtime only makes connections, and hands them
+//! over: what it would keep beside a descriptor is more than an idle connection may cost. Nothing above this
+//! file knows which runtime runs.
 
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::SocketAddr,
-    os::fd::{AsRawFd, BorrowedFd},
+    net::{SocketAddr, TcpStream},
+    os::fd::{FromRawFd, IntoRawFd},
     rc::Rc,
     time::Duration,
 };
 
-use monoio::net::TcpStream;
 use socket2::{MsgHdr, SockRef};
 
 use crate::base::block::Block;
@@ -45,7 +46,7 @@ impl Socket {
     /// # Errors
     /// The system has no room for one more in the readiness set.
     pub(super) fn new(stream: TcpStream, watches: &Rc<Watches>) -> io::Result<Self> {
-        let (key, watch) = watches.add(system(&stream))?;
+        let (key, watch) = watches.add(&stream)?;
         Ok(Self { stream, watch, key, watches: Rc::clone(watches) })
     }
 
@@ -59,9 +60,10 @@ impl Socket {
         watches: &Rc<Watches>,
     ) -> io::Result<Self> {
         let timeout = Duration::from_millis(timeout_ms);
-        let stream = monoio::time::timeout(timeout, TcpStream::connect_addr(address))
+        let stream = monoio::time::timeout(timeout, monoio::net::TcpStream::connect_addr(address))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let stream = taken_over(stream);
         stream.set_nodelay(true)?;
         let socket = Self::new(stream, watches)?;
         // Nobody answers before they are asked.
@@ -102,15 +104,14 @@ impl Socket {
         if self.watch.note_read() {
             // Others first; the set will say again that there is more.
             self.watch.exhausted(Direction::Read);
-            self.watches.set().repeat(system(&self.stream), self.key)?;
+            self.watches.set().repeat(&self.stream, self.key)?;
             return Ok(None);
         }
         let spare = block.spare();
         let room = spare.len().min(bytes_max);
         debug_assert!(room > 0, "a read into no room looks like the end");
         let received = loop {
-            match SockRef::from(&system(&self.stream)).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT)
-            {
+            match SockRef::from(&self.stream).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
                 Ok(received) => break received,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -150,8 +151,7 @@ impl Socket {
     /// The system's.
     pub(super) fn try_send(&self, parts: &[&[u8]]) -> io::Result<usize> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let descriptor = system(&self.stream);
-        let socket = SockRef::from(&descriptor);
+        let socket = SockRef::from(&self.stream);
         loop {
             let sent = match parts {
                 [only] => socket.send_with_flags(only, flags),
@@ -215,28 +215,28 @@ impl Socket {
     /// The same, asked of the kernel at this moment.
     pub(super) fn is_quiet_now(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
-        let peeked = SockRef::from(&system(&self.stream))
-            .recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        let peeked =
+            SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Tells the peer that nothing more will be sent.
     pub(super) fn finish_sending(&self) {
         // It may be gone already, which is as good.
-        let _ = SockRef::from(&system(&self.stream)).shutdown(std::net::Shutdown::Write);
+        let _ = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
     }
 
     /// Makes the close that follows a reset, so that the peer cannot take what it got for the whole.
     pub(super) fn reset_on_close(&self) {
-        let _ = SockRef::from(&system(&self.stream)).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
-/// A stream's descriptor, for direct calls.
-#[expect(unsafe_code, reason = "the runtime's streams offer their descriptor only as a number")]
-fn system(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns the descriptor and keeps it open for as long as it is borrowed.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+/// The system's connection out of the runtime's, which lets go of it.
+#[expect(unsafe_code, reason = "the runtime hands its descriptors over only as numbers")]
+pub(super) fn taken_over(stream: monoio::net::TcpStream) -> TcpStream {
+    // SAFETY: the descriptor is open, and nobody else has it any more.
+    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 /// Runs of bytes one send takes at the most.
