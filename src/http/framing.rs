@@ -148,7 +148,8 @@ fn read_coding(value: &[u8]) -> Coding {
     let mut verdict = Coding::Unknown;
     for (index, token) in tokens(value).enumerate() {
         let plain_last = index + 1 == count && token.eq_ignore_ascii_case(b"chunked");
-        if token.is_empty() || (chunked(token) && !plain_last) {
+        // No token has a quote in it; a lenient reader takes it off.
+        if token.is_empty() || token.contains(&b'"') || (chunked(token) && !plain_last) {
             verdict = Coding::Ambiguous;
         }
     }

@@ -173,17 +173,12 @@ impl Downstream {
                 Scan::Complete(length) if length <= shard.head_bytes_max => {
                     return Arrival::Head(length, started);
                 }
-                Scan::Complete(_) => return refused(HeadError::HeadTooLarge("bytes").into()),
+                Scan::Complete(_) => return refused(too_long(block.unread(), shard.head_bytes_max).into()),
                 Scan::BareLineFeed => return refused(HeadError::Malformed("a bare line feed").into()),
                 Scan::Partial { trial } => {
                     let unread = block.unread();
                     if unread.len() >= shard.head_bytes_max {
-                        // No line has ended yet: it is the target that does not end.
-                        let line_ended = memchr::memchr(b'\n', unread).is_some();
-                        return refused(match line_ended {
-                            true => HeadError::HeadTooLarge("bytes").into(),
-                            false => HeadError::TargetTooLong.into(),
-                        });
+                        return refused(too_long(unread, shard.head_bytes_max).into());
                     }
                     if trial
                         && !unread.is_empty()
@@ -195,6 +190,15 @@ impl Downstream {
                 }
             }
         }
+    }
+}
+
+/// What is too long about a head of more than `bytes_max`: its target, if the first line alone is.
+fn too_long(head: &[u8], bytes_max: usize) -> HeadError {
+    let line = &head[..head.len().min(bytes_max)];
+    match memchr::memchr(b'\n', line) {
+        Some(_) => HeadError::HeadTooLarge("bytes"),
+        None => HeadError::TargetTooLong,
     }
 }
 
