@@ -12,6 +12,7 @@ mod auth;
 mod balance;
 mod commands;
 mod config;
+mod framing;
 mod life;
 mod limits;
 mod tokens;
