@@ -10,6 +10,7 @@ mod rig;
 
 mod auth;
 mod balance;
+mod bodies;
 mod commands;
 mod config;
 mod framing;
