@@ -129,6 +129,7 @@ pub fn answer(
                 | Kind::ContentLength
                 | Kind::TransferEncoding
                 | Kind::RequestId
+                | Kind::Delivery
         );
         if travels && !(head.connection.nominates && head.fields.nominated(name)) {
             field(out, name.as_bytes(), value)?;

@@ -41,6 +41,8 @@ pub enum Kind {
     ForwardedProto,
     /// `X-Consumer-*`: ours alone; a client's is never passed on.
     Consumer,
+    /// `Tollgate-Delivery`: a promise of ours alone; nobody else's is passed on.
+    Delivery,
     /// Spelt with an underscore so that an endpoint may take it for one of the above: never passed on.
     Disguised,
 }
@@ -63,6 +65,7 @@ impl Kind {
             (14, b'c') => (Self::ContentLength, b"content-length"),
             (15, b'x') if !is_consumer(name) => (Self::ForwardedFor, b"x-forwarded-for"),
             (16, b'p') => (Self::HopByHop, b"proxy-connection"),
+            (17, b't') if matches!(name[1], b'o' | b'O') => (Self::Delivery, b"tollgate-delivery"),
             (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             (17, b'x') if !is_consumer(name) => (Self::ForwardedProto, b"x-forwarded-proto"),
             (18, b'p') => (Self::HopByHop, b"proxy-authenticate"),
