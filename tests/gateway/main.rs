@@ -14,6 +14,8 @@ mod bodies;
 mod commands;
 mod config;
 mod framing;
+mod heads;
 mod life;
 mod limits;
+mod paths;
 mod tokens;

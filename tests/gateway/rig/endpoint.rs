@@ -38,7 +38,7 @@ struct Record {
 pub(crate) struct Seen {
     /// Number of its connection, from 0.
     pub(crate) connection: usize,
-    /// Request line and fields, as they came.
+    /// Request line and fields, as they came, but for bytes that are no UTF-8: see [`Endpoint::bytes`].
     pub(crate) head: String,
     /// The body, without its framing, if the script took it.
     pub(crate) body: Vec<u8>,
@@ -188,7 +188,8 @@ impl Talk {
         loop {
             let bytes = self.behind.make_contiguous();
             if let Some(at) = find(bytes, b"\r\n\r\n") {
-                return Some(String::from_utf8(self.behind.drain(..at + 4).collect()).unwrap());
+                let head: Vec<u8> = self.behind.drain(..at + 4).collect();
+                return Some(String::from_utf8_lossy(&head).into_owned());
             }
             if !self.read_some() {
                 return None;
