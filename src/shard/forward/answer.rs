@@ -38,7 +38,8 @@ pub(super) struct Download<'a, 's> {
     pub(super) requests: u64,
     /// What was read from the endpoint and not yet passed on.
     pub(super) block: &'a mut Block,
-    /// Where heads are written.
+    /// Where heads are written. Held the request until now; once the endpoint has begun to answer, that is
+    /// not needed again.
     pub(super) out: &'a mut Block,
     pub(super) response_timeout_ms: u64,
 }
@@ -63,8 +64,8 @@ pub(super) enum DownloadEnd {
 impl Download<'_, '_> {
     /// Passes the answer on. `request_finished` tells whether all of the request was sent, as of now.
     pub(super) async fn run(mut self, request_finished: impl Fn() -> bool) -> DownloadEnd {
-        for _ in 0..INTERIM_MAX {
-            let head_bytes = match self.read_head().await {
+        for earlier in 0..INTERIM_MAX {
+            let head_bytes = match self.read_head(earlier > 0).await {
                 Ok(head_bytes) => head_bytes,
                 Err(end) => return end,
             };
@@ -85,12 +86,15 @@ impl Download<'_, '_> {
         DownloadEnd::None { cause: Cause::Invalid("too many interim answers"), answered: Answered::Begun }
     }
 
-    /// Waits for a head; its length once it is there.
-    async fn read_head(&mut self) -> Result<usize, DownloadEnd> {
+    /// Waits for a head; its length once it is there. `after_interim`: the endpoint has spoken before.
+    async fn read_head(&mut self, after_interim: bool) -> Result<usize, DownloadEnd> {
         let mut scan = HeadScan::default();
         let none = |cause, block: &Block| DownloadEnd::None {
             cause,
-            answered: if block.unread().is_empty() { Answered::No } else { Answered::Begun },
+            answered: match block.unread().is_empty() && !after_interim {
+                true => Answered::No,
+                false => Answered::Begun,
+            },
         };
         loop {
             match scan.advance(self.block.unread()) {
