@@ -286,7 +286,7 @@ fn too_long_is_told_by_what_is_too_long() {
     }
     assert_eq!(endpoint.connections(), 0);
     // The same, found out while it comes.
-    let chunked = post("Transfer-Encoding: chunked\r\n", &"fa\r\n".to_owned());
+    let chunked = post("Transfer-Encoding: chunked\r\n", "fa\r\n");
     let mut client = gateway.client();
     client.send(&chunked);
     for _ in 0..5 {

@@ -13,6 +13,7 @@ mod balance;
 mod bodies;
 mod commands;
 mod config;
+mod delivery;
 mod framing;
 mod heads;
 mod life;

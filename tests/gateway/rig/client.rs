@@ -231,6 +231,7 @@ impl Client {
                 true
             }
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.read_some(),
             Err(error) => panic!("no answer: {error}"),
         }
     }
