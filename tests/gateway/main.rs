@@ -18,5 +18,6 @@ mod framing;
 mod heads;
 mod life;
 mod limits;
+mod offsets;
 mod paths;
 mod tokens;
