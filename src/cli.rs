@@ -37,7 +37,7 @@ enum Command {
     /// Serve.
     ///
     /// Serves the configuration in FILE until SIGTERM or SIGINT, then lets requests in flight finish within
-    /// timeouts.drain and ends. SIGUSR1 opens the access log anew.
+    /// timeouts.drain and ends. SIGUSR1 opens the access log anew. SIGHUP and SIGUSR2 do nothing in this version.
     Run {
         /// The configuration, in TOML.
         #[arg(long, value_name = "FILE")]

@@ -15,10 +15,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
-};
+use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::{
     control::{
@@ -30,6 +27,7 @@ use crate::{
             view,
         },
         metrics::View,
+        signals::{Order, Signals},
         topology::Placement,
     },
     shard::{self, Driver, ShardPlan},
@@ -55,6 +53,9 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// Where the admin API is.
     pub admin: SocketAddr,
+    /// The control thread's loop.
+    runtime: Runtime,
+    signals: Signals,
     admin_listener: TcpListener,
     admin_config: Arc<serde_json::Value>,
     view: Arc<View>,
@@ -71,6 +72,9 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub fn start(plan: Plan) -> Result<Self, StartError> {
+        let (runtime, signals) = control_loop().map_err(|error| {
+            StartError::Refused(format!("the control thread's loop cannot be made: {error}"))
+        })?;
         let usable = Placement::usable();
         let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
         let shards = placement.cpus.len();
@@ -138,82 +142,103 @@ impl Gateway {
             tracing::info!("listening on {address}");
         }
         tracing::info!("admin on {admin}");
-        Ok(Self { listen, admin, admin_listener, admin_config, view, log, drain_ms })
+        Ok(Self { listen, admin, runtime, signals, admin_listener, admin_config, view, log, drain_ms })
     }
 
     /// Serves until told to stop, then drains. `beside` runs on the control thread meanwhile.
     ///
     /// # Errors
-    /// The control thread's own runtime could not be made.
+    /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Self { runtime, mut signals, view, log, .. } = self;
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
-            let admin = Admin {
-                view: Arc::clone(&self.view),
-                config: Arc::clone(&self.admin_config),
-                drain: Arc::clone(&drain),
-            };
+            let admin =
+                Admin { view: Arc::clone(&view), config: self.admin_config, drain: Arc::clone(&drain) };
             self.admin_listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(self.admin_listener.try_clone()?)?;
+            let listener = tokio::net::TcpListener::from_std(self.admin_listener)?;
             tokio::spawn(async move {
                 if let Err(error) = admin.serve(listener).await {
                     tracing::error!("the admin API ended: {error}");
                 }
             });
-            tokio::spawn(watch_shards(Arc::clone(&self.view)));
+            tokio::spawn(watch_shards(Arc::clone(&view)));
             tokio::select! {
-                result = self.wait_for_the_end(&drain) => result,
-                () = async { beside.await; std::future::pending().await } => Ok(()),
-            }?;
-            self.drain().await;
+                () = wait_for_the_end(&mut signals, log.as_ref()) => {}
+                () = drain.notified() => {}
+                () = async { beside.await; std::future::pending().await } => {}
+            }
+            drain_shards(&view, self.drain_ms, &mut signals, log.as_ref()).await;
             Ok::<_, std::io::Error>(())
         })?;
-        if let Some(log) = self.log {
+        if let Some(log) = log {
             log.finish();
         }
         Ok(())
     }
+}
 
-    /// Until a signal or the admin API says that it is over.
-    async fn wait_for_the_end(&self, drain: &Notify) -> std::io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut reopen = signal(SignalKind::user_defined1())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = drain.notified() => break,
-                _ = reopen.recv() => {
-                    if let Some(log) = &self.log {
-                        log.reopen();
-                    }
-                }
+/// The loop that the control thread runs, with the signals that it listens to.
+fn control_loop() -> std::io::Result<(Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let within = runtime.enter();
+    let signals = Signals::register()?;
+    drop(within);
+    Ok((runtime, signals))
+}
+
+/// Until a signal says that it is over.
+async fn wait_for_the_end(signals: &mut Signals, log: Option<&AccessLog>) {
+    loop {
+        match signals.next().await {
+            Order::Drain => return,
+            order => obey(order, log),
+        }
+    }
+}
+
+/// Does what a signal orders that is not about the end.
+fn obey(order: Order, log: Option<&AccessLog>) {
+    match order {
+        Order::ReopenLogs => {
+            if let Some(log) = log {
+                log.reopen();
             }
         }
-        Ok(())
-    }
-
-    async fn drain(&self) {
-        let lifecycle = &self.view.lifecycle;
-        let in_flight = || self.view.shards.sum(|meters| &meters.in_flight);
-        tracing::info!("draining: {} requests in flight", in_flight());
-        lifecycle.advance(Phase::Draining);
-        let deadline = Instant::now() + Duration::from_millis(self.drain_ms);
-        while lifecycle.finished() < self.view.drivers.len() {
-            if Instant::now() >= deadline {
-                if lifecycle.phase() == Phase::Draining {
-                    tracing::warn!("the drain deadline has passed: {} requests are cut", in_flight());
-                    lifecycle.advance(Phase::Cutting);
-                } else if Instant::now() >= deadline + CUTTING {
-                    break;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        Order::Reload => {
+            tracing::warn!(
+                "SIGHUP: reload is not available in this version, the configuration stays in force"
+            );
         }
-        tracing::info!("drained");
+        Order::HandOver => {
+            tracing::warn!("SIGUSR2: handing over to a successor is not available in this version");
+        }
+        Order::Drain => tracing::info!("a drain is under way already; SIGKILL ends it now"),
     }
+}
+
+/// Lets the requests in flight finish, and cuts what has not finished `drain_ms` milliseconds later.
+async fn drain_shards(view: &View, drain_ms: u64, signals: &mut Signals, log: Option<&AccessLog>) {
+    let lifecycle = &view.lifecycle;
+    let in_flight = || view.shards.sum(|meters| &meters.in_flight);
+    tracing::info!("draining: {} requests in flight", in_flight());
+    lifecycle.advance(Phase::Draining);
+    let deadline = Instant::now() + Duration::from_millis(drain_ms);
+    while lifecycle.finished() < view.drivers.len() {
+        if Instant::now() >= deadline {
+            if lifecycle.phase() == Phase::Draining {
+                tracing::warn!("the drain deadline has passed: {} requests are cut", in_flight());
+                lifecycle.advance(Phase::Cutting);
+            } else if Instant::now() >= deadline + CUTTING {
+                break;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            order = signals.next() => obey(order, log),
+        }
+    }
+    tracing::info!("drained");
 }
 
 /// A block holds a head twice: as it came, and with the gateway's fields.

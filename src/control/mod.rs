@@ -7,5 +7,6 @@ pub mod access_log;
 pub mod admin;
 pub mod config;
 pub mod metrics;
+pub mod signals;
 pub mod token;
 pub mod topology;
