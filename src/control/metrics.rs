@@ -291,7 +291,7 @@ impl Out<'_> {
             }
             // Read the parts first and derive the count: the two then always agree.
             let count = total.count();
-            buckets.push((f64::MAX, count - below));
+            buckets.push((f64::INFINITY, count - below));
             let sum_s = total.sum_us as f64 / 1e6;
             labelled(&mut metric, labels, |sample| {
                 sample.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)
