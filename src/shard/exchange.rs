@@ -41,10 +41,10 @@ pub(super) struct Exchange<'s> {
     /// Whether the client can send another request on this connection.
     pub(super) keeps_alive: bool,
     pub(super) facts: Facts<'s>,
-    /// Bytes read of the request's body.
-    pub(super) body_bytes_in: Cell<u64>,
+    /// Bytes read of the request's body, framing included; or of what should have been a head.
+    body_bytes_in: Cell<u64>,
     /// Bytes sent to the client.
-    pub(super) bytes_out: Cell<u64>,
+    bytes_out: Cell<u64>,
     /// Status of the endpoint's answer, once its head is on its way to the client; 0 before.
     pub(super) status_sent: Cell<u16>,
 }
@@ -119,6 +119,16 @@ impl<'s> Exchange<'s> {
         self.expects_continue = head.expects_continue;
         self.keeps_alive = head.keeps_alive();
         self.asked = if head.method == "HEAD" { Asked::ForHeadOnly } else { Asked::ForAll };
+    }
+
+    /// So many bytes of the request's body were read.
+    pub(super) fn note_read(&self, bytes: usize) {
+        self.body_bytes_in.set(self.body_bytes_in.get() + bytes as u64);
+    }
+
+    /// The kernel took so many bytes for the client.
+    pub(super) fn note_sent(&self, bytes: usize) {
+        self.bytes_out.set(self.bytes_out.get() + bytes as u64);
     }
 
     /// The method.

@@ -37,7 +37,9 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Arrival::NotYet => return Next::Another,
         Arrival::Nothing => return Next::Close,
         Arrival::Refused(refusal, started) => {
-            (Err(refusal), Exchange::new(shard, snapshot, downstream.peer, started))
+            let exchange = Exchange::new(shard, snapshot, downstream.peer, started);
+            exchange.note_read(downstream.block.as_ref().map_or(0, |block| block.unread().len()));
+            (Err(refusal), exchange)
         }
         Arrival::Head(length, started) => {
             let mut exchange = Exchange::new(shard, snapshot, downstream.peer, started);

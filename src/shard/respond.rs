@@ -69,10 +69,10 @@ pub(super) async fn refuse<'s>(
     debug_assert!(encoded.is_ok(), "REPLY_BYTES holds any refusal");
     let timeout_ms = exchange.snapshot.timeouts.body_ms;
     let sent = downstream.socket.send_all([out.unread()], timeout_ms, || shard.recent_ms()).await;
+    exchange.note_sent(sent.as_ref().map_or_else(|failed| failed.sent, |()| out.unread().len()));
     if sent.is_err() {
         return unsent(outcome);
     }
-    exchange.bytes_out.set(out.unread().len() as u64);
     drop(out);
     let next = match (body, persistence) {
         (_, Persistence::Close) | (None, _) => Next::CloseAfterLinger,
@@ -109,7 +109,7 @@ async fn forget_body(
     while !body.is_done() {
         let Ok(piece) = body.piece(block.unread_mut()) else { return false };
         block.consume(piece.consumed);
-        exchange.body_bytes_in.set(exchange.body_bytes_in.get() + piece.consumed as u64);
+        exchange.note_read(piece.consumed);
         if piece.last {
             break;
         }

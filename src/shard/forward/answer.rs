@@ -244,7 +244,7 @@ impl Download<'_, '_> {
         let timeout_ms = self.exchange.snapshot.timeouts.body_ms;
         let sent = self.downstream.send_all(parts, timeout_ms, || self.shard.recent_ms()).await;
         let bytes = sent.as_ref().map_or_else(|failed| failed.sent, |()| bytes);
-        self.exchange.bytes_out.set(self.exchange.bytes_out.get() + bytes as u64);
+        self.exchange.note_sent(bytes);
         sent.map_err(drop)
     }
 }

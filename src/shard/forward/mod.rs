@@ -44,7 +44,7 @@ pub(super) async fn carry<'s>(
 ) -> (Outcome<'s>, Next) {
     let Granted { mut permit, mut request, body } = granted;
     let cluster = permit.cluster();
-    let mut upload = Upload::begin(body, downstream, &mut request);
+    let mut upload = Upload::begin(body, exchange, downstream, &mut request);
     let mut outcome = exchange.outcome(0, "");
     let mut source = Source::PoolFirst;
     let look = match exchange.repetition {

@@ -44,7 +44,12 @@ pub(super) enum UploadFault {
 
 impl Upload {
     /// Moves what is already here of the body behind the encoded head in `request`.
-    pub(super) fn begin(mut reader: BodyReader, downstream: &mut Downstream, request: &mut Block) -> Self {
+    pub(super) fn begin(
+        mut reader: BodyReader,
+        exchange: &Exchange<'_>,
+        downstream: &mut Downstream,
+        request: &mut Block,
+    ) -> Self {
         let framing = match reader.wanted() {
             Some(0) => Framing::Empty,
             Some(length) => Framing::Length(length),
@@ -64,6 +69,7 @@ impl Upload {
                             .is_ok() =>
                 {
                     block.consume(piece.consumed);
+                    exchange.note_read(piece.consumed);
                 }
                 // Too much for one write, or nothing to be sent: `relay` takes it up.
                 other => pending = Some(other),
@@ -123,6 +129,7 @@ impl Upload {
                 })?;
             }
             block.consume(piece.consumed);
+            exchange.note_read(piece.consumed);
             if piece.last {
                 self.finished = true;
                 return Ok(());
@@ -161,10 +168,7 @@ impl Upload {
         };
         match received {
             Ok(0) => Err(UploadFault::ClientGone),
-            Ok(received) => {
-                exchange.body_bytes_in.set(exchange.body_bytes_in.get() + received as u64);
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(UploadFault::Refused(Refusal::new(Code::BodyTimeout, "body")))
             }
