@@ -19,7 +19,13 @@ use crate::{
     stage::retry::{Answered, Cause},
 };
 
-use super::super::{Shard, connection::Next, exchange::Exchange, socket::Socket, watch::Direction};
+use super::super::{
+    Shard,
+    connection::Next,
+    exchange::Exchange,
+    socket::{SendError, Socket},
+    watch::Direction,
+};
 
 /// Interim answers one exchange may have; an endpoint that sends more is broken.
 const INTERIM_MAX: u32 = 16;
@@ -55,7 +61,7 @@ pub(super) enum DownloadEnd {
     },
     /// The endpoint broke off after the client had been sent some of it.
     Cut { status: u16, reason: &'static str, next: Next },
-    /// The client would not take it.
+    /// The client would not take it; 499 if it took nothing of it.
     ClientGone { status: u16 },
     /// No answer came of which anything was passed on.
     None { cause: Cause, answered: Answered },
@@ -184,11 +190,15 @@ impl Download<'_, '_> {
                 } else {
                     self.send([self.out.unread(), before, payload, behind]).await
                 };
+                match sent {
+                    Err(SendError { sent: 0, .. }) if !head_sent => {
+                        return DownloadEnd::ClientGone { status: 499 };
+                    }
+                    Err(_) => return DownloadEnd::ClientGone { status },
+                    Ok(()) => {}
+                }
                 self.exchange.status_sent.set(status);
                 head_sent = true;
-                if sent.is_err() {
-                    return DownloadEnd::ClientGone { status };
-                }
             }
             self.block.consume(piece.consumed);
             if reader.is_done() {
@@ -239,13 +249,13 @@ impl Download<'_, '_> {
         received
     }
 
-    async fn send<const N: usize>(&self, parts: [&[u8]; N]) -> Result<(), ()> {
+    async fn send<const N: usize>(&self, parts: [&[u8]; N]) -> Result<(), SendError> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let timeout_ms = self.exchange.snapshot.timeouts.body_ms;
         let sent = self.downstream.send_all(parts, timeout_ms, || self.shard.recent_ms()).await;
         let bytes = sent.as_ref().map_or_else(|failed| failed.sent, |()| bytes);
         self.exchange.note_sent(bytes);
-        sent.map_err(drop)
+        sent
     }
 }
 

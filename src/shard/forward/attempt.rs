@@ -89,7 +89,11 @@ impl Attempt<'_, '_> {
                 Ending::Answered { status, reason, next }
             }
             Transfer::Answer(DownloadEnd::ClientGone { status }) => {
-                Ending::Answered { status, reason: "client gone within its answer", next: Next::Close }
+                let reason = match status {
+                    499 => "client gone before its answer",
+                    _ => "client gone within its answer",
+                };
+                Ending::Answered { status, reason, next: Next::Close }
             }
             Transfer::Answer(DownloadEnd::None { cause, answered }) => {
                 Ending::Failed(Failure { sent, carrier: lease.carrier, answered, cause })
