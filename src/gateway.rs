@@ -172,7 +172,11 @@ impl Gateway {
             Ok::<_, std::io::Error>(())
         })?;
         if let Some(log) = log {
-            log.finish();
+            let counts = log.counts();
+            if !log.finish() {
+                let missing = view.shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
+                tracing::warn!("the access log takes no more, up to {missing} lines are missing at its end");
+            }
         }
         Ok(())
     }

@@ -7,8 +7,10 @@
 mod format;
 
 use std::{
+    convert::Infallible,
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::fd::AsFd,
     path::Path,
     sync::{
         Arc,
@@ -34,6 +36,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks while none are.
 const IDLE_PAUSE: Duration = Duration::from_millis(40);
+/// At the end, the log is given up when it has not taken a batch for so long.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// What the writer is told.
 enum Order {
@@ -45,7 +49,8 @@ enum Order {
 #[derive(Debug)]
 pub struct AccessLog {
     orders: mpsc::Sender<Order>,
-    thread: thread::JoinHandle<()>,
+    /// Disconnected once the writer has ended.
+    ended: mpsc::Receiver<Infallible>,
     counts: Arc<LogCounts>,
 }
 
@@ -61,6 +66,11 @@ pub struct LogCounts {
 }
 
 impl LogCounts {
+    /// Lines of which it is known whether they are in the log.
+    pub fn settled(&self) -> u64 {
+        self.written.load(Ordering::Relaxed) + self.dropped()
+    }
+
     /// Lines that are missing from the log.
     pub fn dropped(&self) -> u64 {
         let in_rings: u64 = self.ring_dropped.iter().map(|dropped| dropped.load(Ordering::Relaxed)).sum();
@@ -93,8 +103,12 @@ impl AccessLog {
             lost: 0,
             counts: Arc::clone(&counts),
         };
-        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&received))?;
-        Ok(Self { orders, thread, counts })
+        let (running, ended) = mpsc::channel();
+        thread::Builder::new().name("log".to_owned()).spawn(move || {
+            writer.run(&received);
+            drop(running);
+        })?;
+        Ok(Self { orders, ended, counts })
     }
 
     /// What has been done so far.
@@ -108,10 +122,20 @@ impl AccessLog {
         let _ = self.orders.send(Order::Reopen);
     }
 
-    /// Writes everything that is still in the rings, then ends. The shards must have finished.
-    pub fn finish(self) {
+    /// Writes everything that is still in the rings, then ends. The shards must have finished. False when the
+    /// log takes no more, a pipe that nobody reads for example, and lines are therefore missing at its end.
+    pub fn finish(self) -> bool {
         let _ = self.orders.send(Order::Finish);
-        let _ = self.thread.join();
+        loop {
+            let before = self.counts.settled();
+            match self.ended.recv_timeout(PROGRESS) {
+                Ok(never) => match never {},
+                // The thread lets go of its end when it is done.
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) if self.counts.settled() == before => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 }
 
@@ -121,7 +145,7 @@ struct Writer {
     rings: Vec<LogReceiver>,
     batch: Vec<u8>,
     batch_lines: u64,
-    /// Lines that could not be written since the last gap line.
+    /// Lines that are missing and that no gap line stands for yet.
     lost: u64,
     counts: Arc<LogCounts>,
 }
@@ -154,7 +178,8 @@ impl Writer {
         for shard in 0..self.rings.len() {
             let dropped = self.rings[shard].newly_dropped();
             if dropped > 0 {
-                self.formatter.gap(&mut self.batch, Some(shard), dropped);
+                self.write();
+                self.write_gap(Some(shard), dropped);
             }
             while let Some(packed) = self.rings[shard].receive() {
                 if let Some(record) = Record::unpack(packed) {
@@ -171,47 +196,61 @@ impl Writer {
         any
     }
 
+    /// Writes the batch, and before it how many lines are missing, if any are.
     fn write(&mut self) {
+        if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            self.write_gap(None, lost);
+        }
         if self.batch.is_empty() {
             return;
         }
-        if self.lost > 0 {
-            let mut gap = Vec::new();
-            self.formatter.gap(&mut gap, None, self.lost);
-            if self.output.write(&gap).is_ok() {
-                self.lost = 0;
-            }
-        }
-        match self.output.write(&self.batch) {
-            Ok(()) => {
-                self.counts.written.fetch_add(self.batch_lines, Ordering::Relaxed);
-            }
-            Err(error) => {
+        let lines = std::mem::take(&mut self.batch_lines);
+        let written = match self.output.write(&self.batch) {
+            Ok(()) => lines,
+            Err(Stuck { written, error }) => {
                 if self.lost == 0 {
                     tracing::warn!("the access log cannot be written, lines are being lost: {error}");
                 }
-                self.lost += self.batch_lines;
-                self.counts.failed.fetch_add(self.batch_lines, Ordering::Relaxed);
+                self.batch[..written].iter().filter(|&&byte| byte == b'\n').count() as u64
             }
-        }
+        };
+        self.counts.written.fetch_add(written, Ordering::Relaxed);
+        self.counts.failed.fetch_add(lines - written, Ordering::Relaxed);
+        self.lost += lines - written;
         self.batch.clear();
-        self.batch_lines = 0;
+    }
+
+    /// Writes that `lines` lines are missing here, or keeps it in mind if that cannot be written either.
+    fn write_gap(&mut self, shard: Option<usize>, lines: u64) {
+        let mut gap = Vec::new();
+        self.formatter.gap(&mut gap, shard, lines);
+        if self.output.write(&gap).is_err() {
+            self.lost += lines;
+        }
     }
 }
 
 /// Where lines go.
 struct Output {
     sink: LogSink,
-    file: Option<File>,
+    file: File,
     /// The last write stopped within a line.
     torn: bool,
+}
+
+/// A write that did not get everything out.
+struct Stuck {
+    /// Bytes that did.
+    written: usize,
+    error: io::Error,
 }
 
 impl Output {
     fn open(sink: &LogSink) -> io::Result<Self> {
         let file = match sink {
-            LogSink::File(path) => Some(append(path)?),
-            LogSink::Stdout | LogSink::Off => None,
+            LogSink::File(path) => append(path)?,
+            LogSink::Stdout | LogSink::Off => File::from(io::stdout().as_fd().try_clone_to_owned()?),
         };
         Ok(Self { sink: sink.clone(), file, torn: false })
     }
@@ -221,18 +260,30 @@ impl Output {
         Ok(())
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let torn = if self.torn { &b"\n"[..] } else { b"" };
-        let result = match (&mut self.file, &self.sink) {
-            (Some(file), _) => file.write_all(torn).and_then(|()| file.write_all(lines)),
-            (None, LogSink::Stdout) => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(lines).and_then(|()| stdout.flush())
-            }
-            (None, _) => Ok(()),
-        };
-        self.torn = result.is_err();
+    /// Writes whole lines.
+    fn write(&mut self, lines: &[u8]) -> Result<(), Stuck> {
+        if self.torn {
+            self.put(b"\n").map_err(|stuck| Stuck { written: 0, ..stuck })?;
+            self.torn = false;
+        }
+        let result = self.put(lines);
+        if let Err(Stuck { written: written @ 1.., .. }) = result {
+            self.torn = lines[written - 1] != b'\n';
+        }
         result
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stuck> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return Err(Stuck { written, error: io::ErrorKind::WriteZero.into() }),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Stuck { written, error }),
+            }
+        }
+        Ok(())
     }
 }
 
