@@ -199,6 +199,7 @@ fn encode_refusal(out: &mut Block, refusal: &Refusal, desk: &Desk) {
 
 fn record<'a>(outcome: &Outcome<'_>, bytes: &'a [u8], consumer: &'a [u8]) -> Record<'a> {
     Record {
+        minor_version: 1,
         unix_us: 1,
         generation: 1,
         client_ip: IpAddr::from([127, 0, 0, 1]),

@@ -156,6 +156,7 @@ impl<'s> Exchange<'s> {
         let Some(log) = &mut *log else { return };
         let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
         let record = Record {
+            minor_version: u8::from(self.version == Version::Http11),
             unix_us: self.started.unix_us,
             generation: self.snapshot.generation,
             client_ip: self.client_ip,

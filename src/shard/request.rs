@@ -132,6 +132,11 @@ fn note_identity(shard: &Shard, exchange: &mut Exchange<'_>, head: &RequestHead<
         for (agent, name) in exchange.agents.iter_mut().zip(["Referer", "User-Agent"]) {
             *agent = head.fields.named(name).next().map_or(0..0, |value| place(whole, value));
         }
+        // A query may hold anything, the one of another page too.
+        let referer = &mut exchange.agents[0];
+        if let Some(mark) = memchr::memchr2(b'?', b'#', &whole[referer.clone()]) {
+            referer.end = referer.start + mark;
+        }
     }
 }
 

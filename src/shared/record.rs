@@ -23,6 +23,8 @@ pub enum Delivery {
 /// One exchange. Indices refer to the snapshot of `generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// Minor version of HTTP/1 that the client spoke; 1 if it is not known.
+    pub minor_version: u8,
     /// When the request began, microseconds since the Unix epoch.
     pub unix_us: u64,
     /// Which snapshot decided it.
@@ -61,7 +63,7 @@ pub struct Record<'a> {
     pub path: &'a [u8],
     /// Why, in more detail than the code; empty when there is nothing to add.
     pub reason: &'a [u8],
-    /// `Referer`, kept only when the log format shows it.
+    /// `Referer` without its query, kept only when the log format shows it.
     pub referer: &'a [u8],
     /// `User-Agent`, kept only when the log format shows it.
     pub user_agent: &'a [u8],
@@ -84,7 +86,13 @@ impl<'a> Record<'a> {
         packed.extend_from_slice(&cluster.to_le_bytes());
         packed.extend_from_slice(&endpoint.to_le_bytes());
         packed.extend_from_slice(&self.status.to_le_bytes());
-        packed.extend_from_slice(&[is_v4, self.code.unwrap_or(u8::MAX), self.attempts, self.delivery as u8]);
+        packed.extend_from_slice(&[
+            is_v4,
+            self.code.unwrap_or(u8::MAX),
+            self.attempts,
+            self.delivery as u8,
+            self.minor_version,
+        ]);
         for number in [self.bytes_in, self.bytes_out, self.duration_us, self.upstream_us] {
             packed.extend_from_slice(&number.to_le_bytes());
         }
@@ -115,9 +123,10 @@ impl<'a> Record<'a> {
         let cluster = u16::from_le_bytes(take(rest)?);
         let endpoint = u16::from_le_bytes(take(rest)?);
         let status = u16::from_le_bytes(take(rest)?);
-        let [is_v4, code, attempts, delivery] = take(rest)?;
+        let [is_v4, code, attempts, delivery, minor_version] = take(rest)?;
         let ip = Ipv6Addr::from(octets);
         let record = Record {
+            minor_version,
             unix_us,
             generation,
             client_ip: if is_v4 == 1 { ip.to_canonical() } else { IpAddr::V6(ip) },

@@ -116,6 +116,7 @@ proptest! {
         texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 7),
     ) {
         let record = Record {
+            minor_version: u8::from(v4.is_some()),
             unix_us: numbers[0],
             generation: numbers[1],
             client_ip: v4.map_or(IpAddr::V6(Ipv6Addr::from(v6)), |v4| IpAddr::V4(Ipv4Addr::from(v4))),

@@ -98,11 +98,13 @@ impl Formatter {
             .unwrap_or_default();
         let _ = write!(
             out,
-            "{} - {} [{time}] \"{} {} HTTP/1.1\" {} {} \"{}\" \"{}\"",
+            "{} - {} [{time}] \"{} {} HTTP/1.{}\" {} {} \"{}\" \"{}\"",
             record.client_ip,
-            quoted(record.consumer),
+            // The one text from outside that no quotation marks enclose.
+            quoted(record.consumer).replace(' ', "\\x20"),
             quoted(record.method),
             quoted(record.path),
+            record.minor_version,
             record.status,
             record.bytes_out,
             quoted(record.referer),
@@ -202,6 +204,7 @@ mod tests {
 
     fn record<'a>(path: &'a [u8], consumer: &'a [u8]) -> Record<'a> {
         Record {
+            minor_version: 0,
             unix_us: 1_795_409_367_000_042,
             generation: 1,
             client_ip: [192, 0, 2, 1].into(),
@@ -253,10 +256,10 @@ mod tests {
         let json: serde_json::Value =
             serde_json::from_str(&line(LogFormat::Json, &record(hostile, "ré\"\n".as_bytes()))).unwrap();
         assert_eq!(json["consumer"], "ré\"\n");
-        let combined = line(LogFormat::Combined, &record(hostile, b"acme"));
+        let combined = line(LogFormat::Combined, &record(hostile, b"acme corp"));
         assert_eq!(combined.matches('\n').count(), 1);
         assert!(combined.starts_with(
-            "192.0.2.1 - acme [23/Nov/2026:04:49:27 +0000] \"GET /a\\x22b\\x5Cc\\x0A\\x00\\xFF HTTP/1.1\" 429 2 \
+            "192.0.2.1 - acme\\x20corp [23/Nov/2026:04:49:27 +0000] \"GET /a\\x22b\\x5Cc\\x0A\\x00\\xFF HTTP/1.0\" 429 2 \
              \"-\" \"curl \\x22x\\x22\\x0A\""
         ));
     }
