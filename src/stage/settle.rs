@@ -71,7 +71,10 @@ pub fn settle(
     if let Some(code) = outcome.code() {
         meters.refusals[code as usize].add(1);
     }
-    if let Some((cluster, _)) = outcome.endpoint {
+    // An endpoint that was sent nothing took no time either; a zero would only make it look fast.
+    if let Some((cluster, _)) = outcome.endpoint
+        && outcome.delivery != Delivery::NotSent
+    {
         cluster.meters.of(shard).duration.record(outcome.upstream_us);
     }
     meters.added.record(duration_us.saturating_sub(outcome.upstream_us));
