@@ -115,7 +115,7 @@ async fn routes(State(admin): State<Admin>) -> Json<Value> {
             .iter()
             .map(|limit| {
                 json!({
-                    "by": format!("{:?}", limit.by),
+                    "by": limit.by.to_string(),
                     "quota": format!("{:?}", limit.quota),
                     "keys": limit.table.occupied(),
                     "keys_max": limit.table.capacity(),
@@ -126,7 +126,7 @@ async fn routes(State(admin): State<Admin>) -> Json<Value> {
             "route": route.name,
             "host": route.host,
             "path": route.path,
-            "methods": format!("{:?}", route.methods),
+            "methods": route.methods.names(),
             "jwt": snapshot.keys_of(route).map(|keys| &keys.name),
             "scopes": route.scopes,
             "limits": limits,

@@ -53,10 +53,11 @@ pub fn view(plan: &Plan) -> Value {
                 "name": route.name,
                 "host": route.host,
                 "path": route.path,
+                "methods": route.methods.names(),
                 "jwt": route.keys.map(|index| &plan.key_sets[index].name),
                 "scopes": route.scopes,
                 "limits": route.limits.iter().map(|(by, quota)| json!({
-                    "by": format!("{by:?}"),
+                    "by": by.to_string(),
                     "quota": format!("{quota:?}"),
                 })).collect::<Vec<_>>(),
                 "cluster": plan.clusters[route.cluster].name,

@@ -13,7 +13,7 @@ pub use admission::admit;
 pub use quota::{Quota, QuotaError, WINDOWS_MAX};
 pub use standings::Standings;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::shared::key_table::KeyTable;
 
@@ -31,6 +31,18 @@ pub enum By {
     Route,
     /// The value of a header, whose name this is.
     Header(Box<str>),
+}
+
+/// As configurations have it.
+impl fmt::Display for By {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Consumer => formatter.write_str("consumer"),
+            Self::Ip => formatter.write_str("ip"),
+            Self::Route => formatter.write_str("route"),
+            Self::Header(name) => write!(formatter, "header:{name}"),
+        }
+    }
 }
 
 /// One limit of a route.

@@ -10,6 +10,14 @@ pub enum Methods {
 }
 
 impl Methods {
+    /// Their names; `None` for any.
+    pub fn names(&self) -> Option<&[Box<str>]> {
+        match self {
+            Self::Any => None,
+            Self::These(methods) => Some(methods),
+        }
+    }
+
     /// Whether `method` is one of them. Methods are case-sensitive.
     pub fn contain(&self, method: &str) -> bool {
         match self {
