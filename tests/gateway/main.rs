@@ -18,6 +18,7 @@ mod framing;
 mod heads;
 mod life;
 mod limits;
+mod observe;
 mod offsets;
 mod paths;
 mod tokens;

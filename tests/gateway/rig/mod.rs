@@ -3,12 +3,14 @@
 
 mod client;
 mod endpoint;
+mod exposition;
 mod gateway;
 mod token;
 mod wait;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use endpoint::{Endpoint, Seen, Talk};
+pub(crate) use exposition::Exposition;
 pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
 pub(crate) use token::{Algorithm, SECRET, bearer, mint, now_s, sign, valid_token};
 pub(crate) use wait::{Gate, PATIENCE, until};
