@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     exit::{SET_UP, SetUp, Verdict},
+    relay::{self, RelayArgs},
     run::{self, RunArgs},
     upstream::{self, UpstreamArgs},
 };
@@ -30,6 +31,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// A scripted endpoint to stand behind what is measured.
     Upstream(UpstreamArgs),
+    /// Copies bytes to a target and back: the floor of what any proxy costs.
+    Relay(RelayArgs),
 }
 
 /// Runs the command the process was started with.
@@ -55,5 +58,6 @@ fn start(command: &Command) -> Result<Verdict, SetUp> {
     match command {
         Command::Run(args) => run::run(args),
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
+        Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
     }
 }

@@ -301,8 +301,11 @@ impl FromStr for Bytes {
     }
 }
 
-/// Raises the limit of open descriptors as far as needed.
-fn allow_descriptors(wanted: u64) -> Result<(), SetUp> {
+/// Raises the limit of open descriptors as far as needed; children inherit it.
+///
+/// # Errors
+/// When the hard limit is lower.
+pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), SetUp> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());

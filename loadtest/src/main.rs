@@ -13,6 +13,7 @@ mod http;
 mod load;
 mod net;
 mod process;
+mod relay;
 mod report;
 mod run;
 mod share;
