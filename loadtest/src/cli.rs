@@ -8,7 +8,9 @@ use std::{
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    ab::{self, AbArgs},
     exit::{SET_UP, SetUp, Verdict},
+    find::{self, FindArgs},
     relay::{self, RelayArgs},
     run::{self, RunArgs},
     upstream::{self, UpstreamArgs},
@@ -29,6 +31,10 @@ struct Cli {
 enum Command {
     /// One run: open loop at a rate, or closed for the maximum throughput.
     Run(Box<RunArgs>),
+    /// The highest rate that meets objectives, decided on confidence intervals and confirmed.
+    Find(Box<FindArgs>),
+    /// Two targets in interleaved blocks: their ratios, with confidence intervals.
+    Ab(Box<AbArgs>),
     /// A scripted endpoint to stand behind what is measured.
     Upstream(UpstreamArgs),
     /// Copies bytes to a target and back: the floor of what any proxy costs.
@@ -57,6 +63,8 @@ pub(crate) fn main() -> ExitCode {
 fn start(command: &Command) -> Result<Verdict, SetUp> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Find(args) => find::run(args),
+        Command::Ab(args) => ab::run(args),
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
         Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
     }

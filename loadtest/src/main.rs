@@ -4,10 +4,12 @@
 
 use std::process::ExitCode;
 
+mod ab;
 mod cli;
 mod clock;
 mod cpus;
 mod exit;
+mod find;
 mod generator;
 mod http;
 mod load;
@@ -18,6 +20,7 @@ mod report;
 mod run;
 mod share;
 mod signals;
+mod statistics;
 mod target;
 mod upstream;
 mod workload;

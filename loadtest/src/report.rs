@@ -5,3 +5,18 @@ pub(crate) mod environment;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod summary;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+/// Prints a summary for people. Standard output belongs to the JSON where it was asked for there.
+pub(crate) fn print(text: &str, json: Option<&Path>) {
+    // A closed pipe is the reader's wish.
+    let _ = if json == Some(Path::new("-")) {
+        io::stderr().write_all(text.as_bytes())
+    } else {
+        io::stdout().write_all(text.as_bytes())
+    };
+}

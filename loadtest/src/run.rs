@@ -1,10 +1,6 @@
 //! `loadtest run`: one run, its report and its verdict.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -13,7 +9,7 @@ use crate::{
     generator::{self, Measured, Pace, Plan},
     load::LoadArgs,
     report::{
-        certify,
+        self, certify,
         json::{self, RunReport},
         live::Live,
         summary::Summary,
@@ -68,7 +64,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<Verdict, SetUp> {
         json::write(path, &report)?;
     }
     let failures = failures(&plan, &measured);
-    print(&report, &failures, args.json.as_deref());
+    let mut text = Summary(&report).to_string();
+    for failure in &failures {
+        text.push_str(&format!("FAILED: {failure}\n"));
+    }
+    report::print(&text, args.json.as_deref());
     Ok(match (failures.is_empty(), report.void) {
         (false, _) => Verdict::Failed,
         (true, true) => Verdict::Void,
@@ -102,17 +102,4 @@ pub(crate) fn failures(plan: &Plan, measured: &Measured) -> Vec<String> {
         failures.push(format!("none of {asked} requests was answered"));
     }
     failures
-}
-
-fn print(report: &RunReport, failures: &[String], json: Option<&Path>) {
-    let mut text = Summary(report).to_string();
-    for failure in failures {
-        text.push_str(&format!("FAILED: {failure}\n"));
-    }
-    // Standard output belongs to the JSON where it was asked for there. A closed pipe is the reader's wish.
-    let _ = if json == Some(Path::new("-")) {
-        io::stderr().write_all(text.as_bytes())
-    } else {
-        io::stdout().write_all(text.as_bytes())
-    };
 }
