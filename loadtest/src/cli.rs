@@ -11,6 +11,10 @@ use crate::{
     ab::{self, AbArgs},
     exit::{SET_UP, SetUp, Verdict},
     find::{self, FindArgs},
+    peers::{
+        self, PeersArgs,
+        launch::{self, LaunchArgs},
+    },
     relay::{self, RelayArgs},
     run::{self, RunArgs},
     upstream::{self, UpstreamArgs},
@@ -39,6 +43,10 @@ enum Command {
     Upstream(UpstreamArgs),
     /// Copies bytes to a target and back: the floor of what any proxy costs.
     Relay(RelayArgs),
+    /// HAProxy, NGINX, Envoy, tollgate and the relay side by side on the same job.
+    Peers(PeersArgs),
+    #[command(hide = true)]
+    Launch(LaunchArgs),
 }
 
 /// Runs the command the process was started with.
@@ -67,5 +75,7 @@ fn start(command: &Command) -> Result<Verdict, SetUp> {
         Command::Ab(args) => ab::run(args),
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
         Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
+        Command::Peers(args) => peers::run(args),
+        Command::Launch(args) => launch::run(args).map(|()| Verdict::Fine),
     }
 }

@@ -31,6 +31,12 @@ impl CpuList {
     }
 }
 
+impl From<usize> for CpuList {
+    fn from(cpu: usize) -> Self {
+        Self(vec![cpu])
+    }
+}
+
 impl FromStr for CpuList {
     type Err = String;
 

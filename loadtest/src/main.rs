@@ -14,6 +14,7 @@ mod generator;
 mod http;
 mod load;
 mod net;
+mod peers;
 mod process;
 mod relay;
 mod report;

@@ -45,13 +45,16 @@ impl Processes {
         Ok((!pids.is_empty()).then(|| Self(pids.to_vec())))
     }
 
+    /// The pids of those that live, and of their descendants.
+    pub(crate) fn members(&self) -> Vec<u32> {
+        let all = all();
+        let member = |&pid: &u32| self.0.iter().any(|&root| descends(&all, pid, root));
+        all.keys().copied().filter(member).collect()
+    }
+
     /// What they and their descendants have used so far; `None` when one of the named ones is gone.
     pub(crate) fn sample(&self) -> Option<Sample> {
-        let all: BTreeMap<u32, Stat> = fs::read_dir("/proc")
-            .ok()?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|pid| Some((pid, stat(pid)?)))
-            .collect();
+        let all = all();
         if self.0.iter().any(|pid| !all.contains_key(pid)) {
             return None;
         }
@@ -67,6 +70,11 @@ impl Processes {
 }
 
 impl Sample {
+    /// Resident memory; what processes share is counted for each.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.resident_bytes
+    }
+
     /// What was used since an earlier sample.
     pub(crate) fn since(&self, earlier: &Self) -> Usage {
         let used =
@@ -75,6 +83,16 @@ impl Sample {
         let cpu = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
         Usage { cpu, resident_bytes: self.resident_bytes, processes: self.ticks.len() }
     }
+}
+
+/// Every process; none when `/proc` cannot be read.
+fn all() -> BTreeMap<u32, Stat> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, stat(pid)?)))
+        .collect()
 }
 
 fn descends(all: &BTreeMap<u32, Stat>, mut pid: u32, root: u32) -> bool {
