@@ -5,7 +5,7 @@
 //! that endpoints are known to fold differently is refused: dot segments, empty segments, encoded or raw
 //! backslashes, encoded slashes, encoded control characters. Never guesses, never resolves.
 
-use super::HeadError;
+use super::{HeadError, head::is_authority};
 
 /// A parsed request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,24 @@ pub struct Target<'a> {
     pub query: Option<&'a [u8]>,
     /// Host and port, when the target was in absolute form (RFC 9112 section 3.2.2).
     pub authority: Option<&'a [u8]>,
+}
+
+impl Target<'_> {
+    /// Checks that target and `Host` field mean the same host. RFC 9112 section 3.2.2 would have the field
+    /// ignored; but an endpoint may be one that believes it.
+    ///
+    /// # Errors
+    /// [`HeadError::Malformed`] if they do not, or if the target's is none.
+    pub fn check_host(&self, host: Option<&[u8]>) -> Result<(), HeadError> {
+        let Some(authority) = self.authority else { return Ok(()) };
+        if host.is_some_and(|host| !authority.eq_ignore_ascii_case(host)) {
+            return Err(HeadError::Malformed("the target's host is not the Host field's"));
+        }
+        if !is_authority(authority) {
+            return Err(HeadError::Malformed("the target's host"));
+        }
+        Ok(())
+    }
 }
 
 /// Parses `raw`. `scratch` holds the path when its normal form differs from what was sent.

@@ -89,14 +89,7 @@ fn decide<'s>(
     let mut scratch = shard.path_scratch.borrow_mut();
     let target = target::parse(head.method, head.target, &mut scratch)?;
     exchange.path = place(whole, target.path_as_sent);
-    if let (Some(authority), Some(host)) = (target.authority, head.host)
-        && !authority.eq_ignore_ascii_case(host)
-    {
-        return Err(Refusal::new(Code::HeadMalformed, "the target's host is not the Host field's"));
-    }
-    if target.authority.is_some_and(|authority| !head::is_authority(authority)) {
-        return Err(Refusal::new(Code::HeadMalformed, "the target's host"));
-    }
+    target.check_host(head.host)?;
     let request = Request { head: &head, target: &target, client_ip: exchange.client_ip };
     let permit = stage::decide(
         snapshot,
