@@ -13,6 +13,7 @@ mod balance;
 mod bodies;
 mod commands;
 mod config;
+mod corpus;
 mod delivery;
 mod framing;
 mod heads;
