@@ -6,12 +6,13 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     rc::Rc,
     time::Duration,
 };
 
 use monoio::{io::CancelHandle, net::TcpListener};
+use socket2::SockRef;
 
 use crate::{
     http::encode::Persistence,
@@ -33,6 +34,8 @@ use super::{
 
 /// Pause when the system has no descriptor or memory for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(20);
+/// Connections taken from a listener's queue at its end; the kernel keeps no more there.
+const QUEUED_MAX: usize = 4096;
 /// Connections beyond the bound that are told so at the same time; further ones are just closed.
 const FAREWELLS_MAX: usize = 256;
 /// How long such a connection may take to listen, in milliseconds.
@@ -68,10 +71,14 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
         }
     }
     if listener.system.set_nonblocking(true).is_ok() {
-        while let Ok((stream, peer)) = listener.system.accept() {
+        for _ in 0..QUEUED_MAX {
+            let Ok((stream, peer)) = listener.system.accept() else { break };
             admit(&shard, stream, peer);
         }
     }
+    // Closing is not enough: the ring may still hold the socket for a while, and the kernel would go on to
+    // queue connections that nobody will ever take up.
+    let _ = SockRef::from(&listener.system).shutdown(Shutdown::Both);
 }
 
 fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {

@@ -23,16 +23,17 @@ const POOL_TICKS: u32 = 10;
 /// Accepts on `listeners` and keeps house until everything is drained.
 pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
     let canceller = Canceller::new();
-    for listener in listeners {
-        monoio::spawn(accept::run(Rc::clone(shard), listener, canceller.handle()));
-    }
+    let loops: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| monoio::spawn(accept::run(Rc::clone(shard), listener, canceller.handle())))
+        .collect();
     let news = Rc::clone(shard);
     monoio::spawn(async move {
         let ended = readiness::run(news).await;
         // Without news nothing on this shard can go on: the supervisor shall start a new process.
         panic!("the shard's readiness set failed: {ended:?}");
     });
-    let mut accepting = Some(canceller);
+    let mut accepting = Some((canceller, loops));
     let mut ticks = 0_u32;
     let mut overdue = Vec::new();
     loop {
@@ -49,9 +50,14 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
         shard.meters().blocks.set(shard.blocks.rented() as u64);
         let phase = shard.lifecycle.phase();
         if phase >= Phase::Draining {
-            if let Some(canceller) = accepting.take() {
+            if let Some((canceller, loops)) = accepting.take() {
                 shard.draining.set(true);
                 canceller.cancel();
+                // A shard without connections must not end before its listeners are closed and what waited
+                // in their queues is counted among its connections.
+                for accepting in loops {
+                    accepting.await;
+                }
                 shard.pools.borrow_mut().clear(shard);
             }
             // Connections fall idle one by one as their requests finish.
