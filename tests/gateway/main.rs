@@ -17,6 +17,7 @@ mod corpus;
 mod delivery;
 mod framing;
 mod heads;
+mod isolation;
 mod life;
 mod limits;
 mod observe;
