@@ -165,12 +165,10 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
                 let _ = started.send(Err(error));
             }
         }
+        // The ring turns until the process ends: other shards may be far from finished, and what was dropped
+        // here is closed, and what was cancelled is let go of, only by its next turns.
+        std::future::pending::<()>().await;
     });
-    // The ring may still hold a cancelled operation or two, and must not be taken down around them; the
-    // process is about to end anyway.
-    loop {
-        thread::park();
-    }
 }
 
 impl Shard {
