@@ -129,12 +129,14 @@ fn a_peer_that_checks_no_tokens_is_broken() {
     assert_eq!(output.status.code(), Some(0), "{:?}", text(&output));
 }
 
-/// Breaks when endpoints or peers outlive the command: ended by Ctrl-C it must stop them and report what it has,
+/// Breaks when endpoints, peers or their files outlive the command: ended by Ctrl-C it must stop them and report what it has,
 /// killed it can do nothing, and the kernel must.
 #[test]
 fn no_process_is_left_behind() {
     for signal in [Signal::INT, Signal::KILL] {
+        let files = tempfile::tempdir().expect("a directory");
         let mut command = peers(&["--only", "relay", "--shapes", "c8,c64", "--rounds", "1000"])
+            .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -153,6 +155,7 @@ fn no_process_is_left_behind() {
         if signal == Signal::INT {
             let (table, _) = text(&output);
             assert!(table.contains("Stopped early") && output.status.success(), "{table}");
+            assert_eq!(fs::read_dir(files.path()).expect("it is there").count(), 0, "files are left behind");
         }
     }
 }

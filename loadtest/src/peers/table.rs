@@ -63,8 +63,8 @@ fn heading(report: &PeersReport, style: Style) -> String {
              connection of its own for each client's."
         ),
         format!(
-            "Peer on CPU {}, load and endpoints on CPU {}; closed loop; {} rounds of {} s, interleaved; ×: times \
-             tollgate's figure.",
+            "Peer on CPU {}, load and endpoints on CPU {}; closed loop; {} rounds of {} s, interleaved, the median \
+             round's CPU time; ×: times tollgate's figure.",
             report.peer_cpu, report.load_cpu, report.rounds, report.measured_s
         ),
     ];
