@@ -15,6 +15,7 @@ mod commands;
 mod config;
 mod corpus;
 mod delivery;
+mod drain;
 mod framing;
 mod heads;
 mod isolation;
