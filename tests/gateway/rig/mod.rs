@@ -1,5 +1,4 @@
 //! What the chapters stand on: a gateway process, scripted endpoints, raw clients, tokens.
-#![allow(dead_code, unused_imports, reason = "chapters that use the rest are on their way")]
 
 mod client;
 mod endpoint;
@@ -13,4 +12,4 @@ pub(crate) use endpoint::{Endpoint, Seen, Talk};
 pub(crate) use exposition::Exposition;
 pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
 pub(crate) use token::{Algorithm, SECRET, bearer, mint, now_s, sign, valid_token};
-pub(crate) use wait::{Gate, PATIENCE, until};
+pub(crate) use wait::{Gate, until};
