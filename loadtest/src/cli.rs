@@ -11,6 +11,7 @@ use crate::{
     ab::{self, AbArgs},
     exit::{SET_UP, SetUp, Verdict},
     find::{self, FindArgs},
+    limits::{self, LimitsArgs},
     peers::{
         self, PeersArgs,
         launch::{self, LaunchArgs},
@@ -39,6 +40,8 @@ enum Command {
     Find(Box<FindArgs>),
     /// Two targets in interleaved blocks: their ratios, with confidence intervals.
     Ab(Box<AbArgs>),
+    /// Clients over their quota: proves from timestamps that no window held more.
+    Limits(Box<LimitsArgs>),
     /// A scripted endpoint to stand behind what is measured.
     Upstream(UpstreamArgs),
     /// Copies bytes to a target and back: the floor of what any proxy costs.
@@ -73,6 +76,7 @@ fn start(command: &Command) -> Result<Verdict, SetUp> {
         Command::Run(args) => run::run(args),
         Command::Find(args) => find::run(args),
         Command::Ab(args) => ab::run(args),
+        Command::Limits(args) => limits::run(args),
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
         Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
         Command::Peers(args) => peers::run(args),

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) workload: Arc<Workload>,
     pub(crate) pace: Pace,
+    /// In an open loop, load comes in bursts of at most this length with silences of at most this length between.
+    pub(crate) pauses: Option<Duration>,
     /// Connections that carry the load; at least one for each thread.
     pub(crate) connections: usize,
     /// Further keep-alive connections that send one request and are then held.
@@ -111,7 +113,7 @@ pub(crate) struct Effort {
     pub(crate) idle_share_min: f64,
 }
 
-/// One answered request, for proofs by timestamp. Times are of one clock.
+/// One answered request, for proofs by timestamp. Times are of one clock; the target decided in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) client: u32,

@@ -127,6 +127,11 @@ pub(crate) struct LoadArgs {
 }
 
 impl LoadArgs {
+    /// How many clients there are.
+    pub(crate) fn clients(&self) -> u32 {
+        self.clients
+    }
+
     /// The plan of a run against `target`.
     ///
     /// # Errors
@@ -157,6 +162,7 @@ impl LoadArgs {
             workload: Arc::new(self.workload(&target)?),
             target,
             pace: rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrivals: self.arrivals }),
+            pauses: None,
             connections: self.connections,
             idle: self.idle,
             threads: threads.min(self.connections),

@@ -12,6 +12,7 @@ mod exit;
 mod find;
 mod generator;
 mod http;
+mod limits;
 mod load;
 mod net;
 mod peers;

@@ -3,7 +3,7 @@
 use std::{io, net::Shutdown, os::fd::AsFd};
 
 use super::{
-    Pace, Record,
+    Pace,
     connection::{Connection, Outstanding, Role, State, Unsent},
     shard::{REOPEN, Shard},
     tally::Failure,
@@ -261,7 +261,7 @@ impl Shard {
             self.tally.answered_in_time += 1;
         }
         let Outstanding { intended_ns, sent_ns, note } = outstanding;
-        self.keep(Record { client: note.client, status, sent_ns, answered_ns: looked_ns });
+        self.keep(note.client, status, sent_ns);
         if !self.measures(intended_ns) {
             return;
         }

@@ -1,7 +1,9 @@
 //! Intended times: when each request of an open-loop run should start, whatever happened to the ones before.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Exp1};
 
 /// How intended times follow each other.
@@ -32,6 +34,44 @@ pub(crate) struct Schedule {
     passed: u64,
     offset_ns: f64,
     random: StdRng,
+    pauses: Option<Pauses>,
+}
+
+/// Load that comes in bursts: stretches of load and of silence, each of a random length.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    /// The longest stretch; the shortest is a tenth of it.
+    length_ns: f64,
+    random: StdRng,
+    /// Where the present stretch of load ends, with silences left out.
+    until_ns: f64,
+    /// All silences so far.
+    silent_ns: f64,
+}
+
+impl Pauses {
+    /// Threads with the same seed pause together.
+    pub(crate) fn new(longest: Duration, seed: u64) -> Self {
+        let mut pauses = Self {
+            length_ns: longest.as_nanos() as f64,
+            random: StdRng::seed_from_u64(seed),
+            until_ns: 0.0,
+            silent_ns: 0.0,
+        };
+        pauses.until_ns = pauses.draw();
+        pauses
+    }
+
+    fn pass(&mut self, since_ns: f64) {
+        while since_ns >= self.until_ns {
+            self.silent_ns += self.draw();
+            self.until_ns += self.draw();
+        }
+    }
+
+    fn draw(&mut self) -> f64 {
+        self.length_ns * self.random.random_range(0.1..1.0)
+    }
 }
 
 impl Schedule {
@@ -51,16 +91,19 @@ impl Schedule {
             Arrivals::Fixed => gap_ns * index as f64 / threads as f64,
             Arrivals::Poisson => gap_ns * exponential(&mut random),
         };
-        Self { arrivals, start_ns, gap_ns, passed: 0, offset_ns, random }
+        Self { arrivals, start_ns, gap_ns, passed: 0, offset_ns, random, pauses: None }
+    }
+
+    /// The same with pauses.
+    pub(crate) fn with_pauses(mut self, pauses: Pauses) -> Self {
+        self.pauses = Some(pauses);
+        self
     }
 
     /// The next intended time.
     pub(crate) fn next_ns(&self) -> u64 {
-        let since = match self.arrivals {
-            Arrivals::Fixed => self.passed as f64 * self.gap_ns + self.offset_ns,
-            Arrivals::Poisson => self.offset_ns,
-        };
-        self.start_ns + since as u64
+        let silent_ns = self.pauses.as_ref().map_or(0.0, |pauses| pauses.silent_ns);
+        self.start_ns + (self.since_ns() + silent_ns) as u64
     }
 
     /// Goes on to the time after it.
@@ -68,6 +111,18 @@ impl Schedule {
         match self.arrivals {
             Arrivals::Fixed => self.passed += 1,
             Arrivals::Poisson => self.offset_ns += self.gap_ns * exponential(&mut self.random),
+        }
+        let since_ns = self.since_ns();
+        if let Some(pauses) = &mut self.pauses {
+            pauses.pass(since_ns);
+        }
+    }
+
+    /// Without pauses.
+    fn since_ns(&self) -> f64 {
+        match self.arrivals {
+            Arrivals::Fixed => self.passed as f64 * self.gap_ns + self.offset_ns,
+            Arrivals::Poisson => self.offset_ns,
         }
     }
 }
@@ -113,5 +168,25 @@ mod tests {
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         let variation = variance.sqrt() / mean;
         assert!((0.95..1.05).contains(&variation), "the gaps' coefficient of variation is {variation}");
+    }
+
+    #[test]
+    fn threads_pause_together() {
+        let pauses = || Pauses::new(Duration::from_millis(100), 3);
+        let mut times = Vec::new();
+        for index in 0..2 {
+            let mut schedule = Schedule::new(Arrivals::Fixed, 10_000.0, index, 2, 0, 7).with_pauses(pauses());
+            while schedule.next_ns() < 10_000_000_000 {
+                times.push(schedule.next_ns());
+                schedule.advance();
+            }
+        }
+        times.sort_unstable();
+        // About half of the time is silent, in stretches of 10 to 100 ms; the rest is at the full rate.
+        assert!((35_000..65_000).contains(&times.len()), "{} arrivals", times.len());
+        for pair in times.windows(2) {
+            let gap_ns = pair[1] - pair[0];
+            assert!(gap_ns < 102_000 || (10_000_000..101_000_000).contains(&gap_ns), "a gap of {gap_ns} ns");
+        }
     }
 }

@@ -16,7 +16,7 @@ use slab::Slab;
 use super::{
     Pace, Plan, Record, Stop,
     connection::{Connection, Role, State},
-    schedule::Schedule,
+    schedule::{Pauses, Schedule},
     tally::{Failure, Tally},
     threads::{Message, Window},
 };
@@ -172,8 +172,11 @@ impl Shard {
         self.end_ns = window.end_ns.load(Ordering::Relaxed);
         let seed = seed(self.plan.seed, self.index) ^ 0x5eed;
         if let Pace::Open { rate, arrivals } = self.plan.pace {
-            self.schedule =
-                Some(Schedule::new(arrivals, rate, self.index, self.plan.threads, begin_ns, seed));
+            let schedule = Schedule::new(arrivals, rate, self.index, self.plan.threads, begin_ns, seed);
+            self.schedule = Some(match self.plan.pauses {
+                Some(longest) => schedule.with_pauses(Pauses::new(longest, self.plan.seed)),
+                None => schedule,
+            });
         }
         let mut second = 0;
         let mut sweep_ns = 0;
@@ -258,10 +261,12 @@ impl Shard {
         }
     }
 
-    /// Keeps one answer's record, within the bound.
-    pub(super) fn keep(&mut self, record: Record) {
+    /// Keeps the record of an answer that has just been read, within the bound.
+    pub(super) fn keep(&mut self, client: u32, status: u16, sent_ns: u64) {
         if self.outcome.records.len() < self.records_max {
-            self.outcome.records.push(record);
+            // Not when the ring was looked at: the answer may have come after that, and a proof must not err.
+            let answered_ns = self.clock.now_ns();
+            self.outcome.records.push(Record { client, status, sent_ns, answered_ns });
         } else if self.records_max > 0 {
             self.outcome.records_lost += 1;
         }

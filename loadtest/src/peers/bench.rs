@@ -159,6 +159,7 @@ fn plan(
         target,
         workload: Arc::new(workload),
         pace: if idle { Pace::Open { rate: IDLE_RATE, arrivals: Arrivals::Fixed } } else { Pace::Closed },
+        pauses: None,
         connections: shape.connections(),
         idle: if idle { IDLE_CONNECTIONS } else { 0 },
         threads: 1,
