@@ -2,6 +2,7 @@
 
 pub(crate) mod certify;
 pub(crate) mod environment;
+pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod summary;

@@ -9,7 +9,7 @@ use crate::{
     generator::{self, Measured, Pace, Plan},
     load::LoadArgs,
     report::{
-        self, certify,
+        self, certify, html,
         json::{self, RunReport},
         live::Live,
         summary::Summary,
@@ -42,6 +42,9 @@ pub(crate) struct RunArgs {
     /// Write the report as JSON; - for standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the report as one HTML page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArgs,
 }
@@ -64,6 +67,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Verdict, SetUp> {
         json::write(path, &report)?;
     }
     let failures = failures(&plan, &measured);
+    if let Some(path) = &args.html {
+        html::write(path, &report, &measured, &failures)?;
+    }
     let mut text = Summary(&report).to_string();
     for failure in &failures {
         text.push_str(&format!("FAILED: {failure}\n"));

@@ -18,7 +18,7 @@ impl fmt::Display for Summary<'_> {
                 if report.stopped_early { " (stopped early)" } else { "" }
             )?,
         }
-        writeln!(out, "{}", setting(report))?;
+        writeln!(out, "{}: {}", report.target, pace(report))?;
         let asked = report.rate_asked.map_or_else(String::new, |rate| format!(" of {rate:.1} asked"));
         writeln!(out, "  rate       {:.1} answers/s{asked}", report.rate_achieved)?;
         let failed: u64 = report.errors.named().iter().map(|(_, count)| count).sum();
@@ -73,15 +73,16 @@ impl fmt::Display for Summary<'_> {
     }
 }
 
-fn setting(report: &RunReport) -> String {
+/// How the load was driven.
+pub(crate) fn pace(report: &RunReport) -> String {
     let settings = &report.settings;
     let pace = settings
         .arrivals
         .map_or_else(|| "closed loop".to_owned(), |arrivals| format!("open loop, {arrivals} arrivals"));
     let idle = if settings.idle > 0 { format!(" and {} idle", settings.idle) } else { String::new() };
     format!(
-        "{}: {pace}, {}{idle} connections, {} threads, {:.1} s",
-        report.target, settings.connections, settings.threads, report.duration_s
+        "{pace}, {}{idle} connections, {} threads, {:.1} s",
+        settings.connections, settings.threads, report.duration_s
     )
 }
 
