@@ -107,6 +107,8 @@ pub(crate) struct Effort {
     pub(crate) threads: usize,
     /// CPU time of all threads, spinning included.
     pub(crate) cpu_ns: u64,
+    /// Of it, what was spent waiting without sleeping (`--spin`).
+    pub(crate) spun_ns: u64,
     /// Time that threads were ready to run and had no CPU.
     pub(crate) queued_ns: u64,
     /// The smallest share of the measured time in which a thread had nothing to do.

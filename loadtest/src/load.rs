@@ -26,6 +26,8 @@ const OTHER_DESCRIPTORS: u64 = 64;
 const IN_FLIGHT_MAX: usize = 65_536;
 /// Threads of one run.
 const THREADS_MAX: usize = 1024;
+/// Requests per second of one thread: what is asked for beyond what can be sent is still counted one by one.
+const RATE_MAX: f64 = 1e7;
 /// Connections of one run: more than the ports of one address, and a bound on what is kept for them.
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Bytes of a body made by `--body BYTES`.
@@ -140,11 +142,6 @@ impl LoadArgs {
         if self.connections == 0 || self.connections + self.idle > CONNECTIONS_MAX {
             return Err(SetUp::new(format!("--connections and --idle want 1 to {CONNECTIONS_MAX} together")));
         }
-        if let Some(rate) = rate
-            && !(rate.is_finite() && rate > 0.0 && rate <= 1e9)
-        {
-            return Err(SetUp::new(format!("--rate {rate} is not a number of requests per second")));
-        }
         if duration.is_zero() || self.timeout.is_zero() {
             return Err(SetUp::new("--duration and --timeout must be more than nothing"));
         }
@@ -152,6 +149,14 @@ impl LoadArgs {
             self.threads.unwrap_or_else(|| self.cpus.as_ref().map_or_else(cpus::usable, CpuList::len));
         if threads == 0 || threads > THREADS_MAX {
             return Err(SetUp::new(format!("--threads wants 1 to {THREADS_MAX}")));
+        }
+        if let Some(rate) = rate
+            && !(rate > 0.0 && rate <= RATE_MAX * threads as f64)
+        {
+            return Err(SetUp::new(format!(
+                "{rate} requests per second cannot be sent by {threads} threads: want more than 0 and at most {RATE_MAX} \
+                 for each thread"
+            )));
         }
         let in_flight_max = self.max_in_flight.unwrap_or_else(|| IN_FLIGHT_MAX.max(self.connections));
         if in_flight_max < self.connections {

@@ -91,6 +91,7 @@ pub(crate) fn run(plan: &Plan, stop: &Stop, observer: Observer<'_>) -> Result<Me
     for thread in threads {
         let outcome = thread.join().map_err(|_| SetUp::new("a generator thread panicked"))??;
         result.generator.cpu_ns += outcome.cpu_ns;
+        result.generator.spun_ns += outcome.spun_ns;
         result.generator.queued_ns += outcome.queued_ns;
         let occupied = (outcome.cpu_ns.saturating_sub(outcome.spun_ns) + outcome.queued_ns) as f64
             / (measured.as_nanos() as f64).max(1.0);

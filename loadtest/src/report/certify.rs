@@ -1,13 +1,15 @@
 //! Whether a run measured the target or the generator itself.
 //!
-//! The generator is at fault when it acted late although nothing kept it from acting, or when its threads had no
-//! time left. A target that keeps every connection busy makes requests wait too, but that shows as waiting, not as
-//! lag: lag counts from the intended start, or from when a connection became free if that was later.
+//! The generator is at fault when it acted late although nothing kept it from acting, when its threads had no time
+//! left, or when the rate is more than they could send to any target. A target that keeps every connection busy makes
+//! requests wait too, but that shows as waiting, not as lag: lag counts from the intended start, or from when a
+//! connection became free if that was later.
 
 use std::time::Duration;
 
 use crate::{
     clock::ns,
+    cpus,
     generator::{Measured, Pace, Plan},
 };
 
@@ -41,6 +43,16 @@ pub(crate) fn fault(plan: &Plan, measured: &Measured, lag_max: Duration) -> Opti
             "a generator thread had {:.1} % of its time left and {achieved:.0} of {rate:.0} requests per second were \
              reached; ask for less or give it more CPUs (--threads, --cpus)",
             idle * 100.0
+        ));
+    }
+    // What the requests that were answered cost the generator, for as many as were asked for.
+    let cost_s = measured.generator.cpu_ns.saturating_sub(measured.generator.spun_ns) as f64 / 1e9;
+    let wanted = cost_s / tally.answered_in_time.max(1) as f64 * rate;
+    let available = plan.threads.min(cpus::usable());
+    if wanted > available as f64 && achieved < rate * RATE_SHARE_MIN {
+        return Some(format!(
+            "{rate:.0} requests per second would take {wanted:.1} CPUs here and there are {available}, so that only \
+             {achieved:.0} were reached says nothing of the target; ask for less or give it more CPUs (--threads, --cpus)"
         ));
     }
     let lag_ns = tally.lag.histogram().value_at_quantile(0.99);

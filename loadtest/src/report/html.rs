@@ -97,11 +97,7 @@ impl Page<'_> {
             ("p50", latency(report.response_us.p50), times.into()),
             ("p99", latency(report.response_us.p99), times.into()),
             ("p99.9", latency(report.response_us.p999), times.into()),
-            (
-                "Errors",
-                format!("{:.3} %", report.error_share * 100.0),
-                format!("{errors}, beside {} answers", report.requests),
-            ),
+            ("Errors", format!("{:.3} %", report.error_share * 100.0), format!("{errors} requests")),
         ];
         if let Some(cost) = report.cpu_us_per_request {
             figures.push(("Target's CPU", latency(cost), "per request".into()));
