@@ -243,12 +243,13 @@ impl Shard {
     pub(super) fn take_next(&mut self, key: Option<usize>) {
         let closed = self.plan.pace == Pace::Closed;
         if closed && self.now_ns < self.end_ns && self.start_ns != u64::MAX {
-            self.begin(key, None);
+            // Intended now, not when it is sent: that may be after the end, and what is sent is to be counted.
+            self.begin(key, self.now_ns);
             return;
         }
         match self.waiting.pop_front() {
             Some(intended_ns) => {
-                let waited_ns = self.begin(key, Some(intended_ns)).saturating_sub(intended_ns);
+                let waited_ns = self.begin(key, intended_ns).saturating_sub(intended_ns);
                 if self.measures(intended_ns) {
                     self.tally.late += 1;
                     self.tally.waiting.record(waited_ns);
@@ -273,13 +274,13 @@ impl Shard {
     }
 
     /// Sends a request, or opens the connection for it; when that began.
-    fn begin(&mut self, key: Option<usize>, intended_ns: Option<u64>) -> u64 {
+    fn begin(&mut self, key: Option<usize>, intended_ns: u64) -> u64 {
         self.in_flight += 1;
         match key {
-            Some(key) => self.send(key, intended_ns),
+            Some(key) => self.send(key, Some(intended_ns)),
             None => {
                 self.now_ns = self.clock.now_ns();
-                self.open(Role::Load, Some(intended_ns.unwrap_or(self.now_ns)));
+                self.open(Role::Load, Some(intended_ns));
             }
         }
         self.now_ns
@@ -295,10 +296,10 @@ impl Shard {
                 schedule.advance();
             }
             let acted_ns = if let Some(key) = self.ready.pop_front() {
-                self.begin(Some(key), Some(intended_ns))
+                self.begin(Some(key), intended_ns)
             } else if self.vacant > 0 {
                 self.vacant -= 1;
-                self.begin(None, Some(intended_ns))
+                self.begin(None, intended_ns)
             } else {
                 self.waiting.push_back(intended_ns);
                 self.now_ns
