@@ -73,6 +73,10 @@ pub(crate) struct PeersArgs {
     /// The measured time of each.
     #[arg(long, default_value_t = 3.0, value_name = "S")]
     seconds: f64,
+    /// Offer every peer this rate, requests per second, instead of as much as it can take: latencies then count from
+    /// the intended start, and can be compared.
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f64>,
     /// The CPU that each peer has for itself.
     #[arg(long, default_value_t = 0, value_name = "CPU")]
     peer_cpu: usize,
@@ -171,8 +175,14 @@ impl Comparison {
     ) -> Result<(), SetUp> {
         let secret = secret()?;
         let tokens = Arc::new(tokens(&secret)?);
-        let setting =
-            Setting { job: asked.job, cpus: asked.cpus, length: asked.length, secret: &secret, tokens };
+        let setting = Setting {
+            job: asked.job,
+            cpus: asked.cpus,
+            length: asked.length,
+            rate: asked.rate,
+            secret: &secret,
+            tokens,
+        };
         for round in 0..asked.rounds {
             for (number, &shape) in shapes.iter().enumerate() {
                 for place in 0..found.len() {
@@ -227,6 +237,9 @@ impl PeersArgs {
         if !(0.1..=3600.0).contains(&self.seconds) {
             return Err(SetUp::new("--seconds wants 0.1 to 3600"));
         }
+        if self.rate.is_some_and(|rate| !(1.0..=1e6).contains(&rate)) {
+            return Err(SetUp::new("--rate wants 1 to 1000000 requests per second"));
+        }
         if self.peer_cpu == self.load_cpu {
             return Err(SetUp::new("--peer-cpu and --load-cpu must differ, or the load slows the peer down"));
         }
@@ -234,6 +247,7 @@ impl PeersArgs {
             job: self.job,
             rounds: self.rounds,
             length: Duration::from_secs_f64(self.seconds),
+            rate: self.rate,
             cpus: Cpus { peer: self.peer_cpu, load: self.load_cpu },
         })
     }

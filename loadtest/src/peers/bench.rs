@@ -37,6 +37,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) job: Job,
     pub(crate) cpus: Cpus,
     pub(crate) length: Duration,
+    /// Requests per second of an open loop; none is a closed one.
+    pub(crate) rate: Option<f64>,
     pub(crate) secret: &'a str,
     pub(crate) tokens: Arc<Tokens>,
 }
@@ -47,7 +49,10 @@ pub(crate) struct Sample {
     pub(crate) requests: u64,
     pub(crate) measured: Duration,
     pub(crate) cpu: Duration,
-    pub(crate) service: Latencies,
+    /// As much as the peer could take, or else a rate that was offered.
+    pub(crate) closed_loop: bool,
+    /// From the send in a closed loop, from the intended start where a rate was offered.
+    pub(crate) latency: Latencies,
     pub(crate) resident_bytes: u64,
     /// Of [`Shape::Idle`]: the memory before the idle connections came.
     pub(crate) resident_before_bytes: Option<u64>,
@@ -102,7 +107,8 @@ pub(crate) fn measure(
         requests: tally.answered_in_time,
         measured: measured.measured,
         cpu: usage.cpu,
-        service: tally.service.clone(),
+        closed_loop: setting.rate.is_none(),
+        latency: if setting.rate.is_some() { tally.response.clone() } else { tally.service.clone() },
         resident_bytes: resident.unwrap_or(usage.resident_bytes),
         resident_before_bytes: before,
         errors: tally.failed() + tally.unexpected() + tally.idle_lost,
@@ -114,7 +120,8 @@ pub(crate) fn measure(
 /// Memory without idle connections, and then while they are held.
 fn idle(plan: &Plan, processes: &Processes, stop: &Stop) -> Result<(Measured, Option<u64>, u64), SetUp> {
     let resident = || processes.sample().map(|sample| sample.resident_bytes());
-    let without = Plan { idle: 0, duration: SETTLE, ..plan.clone() };
+    // As many requests as are answered in that time: what grows with traffic, such as the buffers of a log, is then grown.
+    let without = Plan { idle: 0, pace: Pace::Closed, duration: SETTLE, ..plan.clone() };
     generator::run(&without, stop, &mut |_, _| {})?;
     let before = resident().ok_or_else(|| SetUp::new("the peer ended under load"))?;
     let mut held = None;
@@ -158,7 +165,11 @@ fn plan(
     Ok(Plan {
         target,
         workload: Arc::new(workload),
-        pace: if idle { Pace::Open { rate: IDLE_RATE, arrivals: Arrivals::Fixed } } else { Pace::Closed },
+        pace: match setting.rate {
+            _ if idle => Pace::Open { rate: IDLE_RATE, arrivals: Arrivals::Fixed },
+            Some(rate) => Pace::Open { rate, arrivals: Arrivals::Poisson },
+            None => Pace::Closed,
+        },
         pauses: None,
         connections: shape.connections(),
         idle: if idle { IDLE_CONNECTIONS } else { 0 },

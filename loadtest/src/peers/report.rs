@@ -24,6 +24,8 @@ pub(crate) struct PeersReport {
     pub(crate) rounds: usize,
     /// Of each measurement.
     pub(crate) measured_s: f64,
+    /// Requests per second that were offered; none where each peer had as many as it could take.
+    pub(crate) rate_offered: Option<f64>,
     pub(crate) peer_cpu: usize,
     pub(crate) load_cpu: usize,
     pub(crate) stopped_early: bool,
@@ -60,6 +62,7 @@ pub(crate) struct Asked {
     pub(crate) job: Job,
     pub(crate) rounds: usize,
     pub(crate) length: Duration,
+    pub(crate) rate: Option<f64>,
     pub(crate) cpus: Cpus,
 }
 
@@ -79,6 +82,7 @@ impl PeersReport {
             job: asked.job.name(),
             rounds: asked.rounds,
             measured_s: asked.length.as_secs_f64(),
+            rate_offered: asked.rate,
             peer_cpu: asked.cpus.peer,
             load_cpu: asked.cpus.load,
             stopped_early,

@@ -7,7 +7,6 @@ use super::{
     peer::Peer,
     shape::{IDLE_CONNECTIONS, Shape},
 };
-use crate::generator::tally::Latencies;
 
 /// A peer whose CPU was idle for more of the time than this was not what limited the rate.
 const IDLE_SHARE_MAX: f64 = 0.05;
@@ -29,7 +28,7 @@ pub(crate) struct Row {
     /// Of the cheapest and the dearest round.
     pub(crate) cpu_us_per_request_range: [f64; 2],
     pub(crate) requests_per_s: Figure,
-    /// Service time, over all rounds' requests.
+    /// Of the latencies: the median of the rounds' percentiles.
     pub(crate) p50_us: Figure,
     pub(crate) p99_us: Figure,
     /// At the end of the load, the rounds' mean; what processes share is counted for each.
@@ -40,7 +39,7 @@ pub(crate) struct Row {
     pub(crate) cpu_idle_share: f64,
     /// Of the peer's CPU: somebody else had it, be it another program, interrupts or the hypervisor.
     pub(crate) cpu_others_share: f64,
-    /// The peer's CPU had time left: rate and percentiles are those of the load and the endpoints.
+    /// The peer's CPU had time left in a closed loop: rate and percentiles are those of the load and the endpoints.
     pub(crate) load_was_the_limit: bool,
     pub(crate) errors: u64,
     /// Answers without a line in the access log.
@@ -89,11 +88,15 @@ impl Row {
         let requests = sum(&|sample| sample.requests as f64);
         let cpu_idle_share = mean(&|sample| sample.shares.idle);
         let measured_s = sum(&|sample| sample.measured.as_secs_f64());
-        let mut service = Latencies::default();
-        samples.iter().for_each(|sample| service += &sample.service);
-        let quantile = |quantile| service.histogram().value_at_quantile(quantile) as f64 / 1e3;
-        let mut costs: Vec<f64> = samples.iter().map(|sample| cost(sample)).collect();
-        costs.sort_by(f64::total_cmp);
+        let ordered = |part: &dyn Fn(&Sample) -> f64| {
+            let mut rounds: Vec<f64> = samples.iter().map(|sample| part(sample)).collect();
+            rounds.sort_by(f64::total_cmp);
+            rounds
+        };
+        let quantile = |quantile| {
+            median(&ordered(&|sample| sample.latency.histogram().value_at_quantile(quantile) as f64 / 1e3))
+        };
+        let costs = ordered(&cost);
         let idle = |sample: &Sample| {
             let before = sample.resident_before_bytes.unwrap_or(sample.resident_bytes);
             (sample.resident_bytes as f64 - before as f64) / IDLE_CONNECTIONS as f64
@@ -112,7 +115,8 @@ impl Row {
             idle_bytes_per_connection: (shape == Shape::Idle).then(|| Figure::new(mean(&idle))),
             cpu_idle_share,
             cpu_others_share: mean(&|sample| sample.shares.others),
-            load_was_the_limit: cpu_idle_share > IDLE_SHARE_MAX,
+            load_was_the_limit: cpu_idle_share > IDLE_SHARE_MAX
+                && samples.iter().all(|sample| sample.closed_loop),
             errors: samples.iter().map(|sample| sample.errors).sum(),
             unlogged: samples.iter().map(|sample| sample.unlogged).sum(),
         })
@@ -157,15 +161,17 @@ mod tests {
     use std::time::Duration;
 
     use super::{super::contention::Shares, *};
+    use crate::generator::tally::Latencies;
 
     fn sample(requests: u64, cpu_ms: u64, resident_bytes: u64) -> Sample {
-        let mut service = Latencies::default();
-        service.record(1_000_000);
+        let mut latency = Latencies::default();
+        latency.record(cpu_ms * 1_000);
         Sample {
             requests,
             measured: Duration::from_secs(1),
             cpu: Duration::from_millis(cpu_ms),
-            service,
+            closed_loop: true,
+            latency,
             resident_bytes,
             resident_before_bytes: None,
             errors: 0,
@@ -186,6 +192,7 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.peer).collect::<Vec<_>>(), ["tollgate", "haproxy"]);
         assert_eq!((rows[0].rounds, rows[0].cpu_us_per_request.value), (3, 11.0));
         assert_eq!(rows[0].cpu_us_per_request_range, [10.0, 100.0]);
+        assert!((rows[0].p99_us.value - 110.0).abs() < 1.0, "the median round's, not the dearest's 4,000 µs");
         assert_eq!(rows[1].cpu_us_per_request.ratio, Some(2.0));
         assert_eq!(rows[1].requests_per_s.ratio, Some(0.5));
         assert_eq!(rows[1].resident_bytes.ratio, Some(2.0));

@@ -55,6 +55,10 @@ fn heading(report: &PeersReport, style: Style) -> String {
         }
         _ => "plain proxying, least connections over two endpoints",
     };
+    let loop_kind = report.rate_offered.map_or_else(
+        || "closed loop".to_owned(),
+        |rate| format!("open loop at {rate} requests/s, latencies from the intended start"),
+    );
     let lines = [
         format!("{}, {}, {}", report.written_at, report.environment.cpu_model, report.environment.kernel),
         versions.join(", "),
@@ -63,8 +67,8 @@ fn heading(report: &PeersReport, style: Style) -> String {
              connection of its own for each client's."
         ),
         format!(
-            "Peer on CPU {}, load and endpoints on CPU {}; closed loop; {} rounds of {} s, interleaved, the median \
-             round's CPU time; ×: times tollgate's figure.",
+            "Peer on CPU {}, load and endpoints on CPU {}; {loop_kind}; {} rounds of {} s, interleaved, the median \
+             round's CPU time and percentiles; ×: times tollgate's figure.",
             report.peer_cpu, report.load_cpu, report.rounds, report.measured_s
         ),
     ];
