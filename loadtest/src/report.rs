@@ -21,3 +21,13 @@ pub(crate) fn print(text: &str, json: Option<&Path>) {
         io::stdout().write_all(text.as_bytes())
     };
 }
+
+/// A number of things, as `1 thread` or `2 threads`.
+pub(crate) fn counted(number: usize, thing: &str) -> String {
+    let plural = match (number, thing.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{number} {thing}{plural}")
+}

@@ -51,8 +51,8 @@ pub(crate) fn fault(plan: &Plan, measured: &Measured, lag_max: Duration) -> Opti
     let available = plan.threads.min(cpus::usable());
     if wanted > available as f64 && achieved < rate * RATE_SHARE_MIN {
         return Some(format!(
-            "{rate:.0} requests per second would take {wanted:.1} CPUs here and there are {available}, so that only \
-             {achieved:.0} were reached says nothing of the target; ask for less or give it more CPUs (--threads, --cpus)"
+            "{rate:.0} requests per second would take {wanted:.1} CPUs here, of {available} to be had; that only \
+             {achieved:.0} were reached says nothing of the target: ask for less or give it more CPUs (--threads, --cpus)"
         ));
     }
     let lag_ns = tally.lag.histogram().value_at_quantile(0.99);

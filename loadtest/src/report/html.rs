@@ -11,6 +11,7 @@ use std::{
 
 use self::charts::Chart;
 use super::{
+    counted,
     json::{Distribution, RunReport},
     summary::{latency, pace},
 };
@@ -167,8 +168,12 @@ impl Page<'_> {
             (
                 "load",
                 format!(
-                    "{} connections, {} idle, {} threads, {} clients, seed {}",
-                    settings.connections, settings.idle, settings.threads, settings.clients, settings.seed
+                    "{}, {} idle, {}, {}, seed {}",
+                    counted(settings.connections, "connection"),
+                    settings.idle,
+                    counted(settings.threads, "thread"),
+                    counted(settings.clients as usize, "client"),
+                    settings.seed
                 ),
             ),
             (

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::json::{Distribution, RunReport};
+use super::{
+    counted,
+    json::{Distribution, RunReport},
+};
 
 /// A run's summary, several lines with the verdict first.
 pub(crate) struct Summary<'a>(pub(crate) &'a RunReport);
@@ -81,8 +84,10 @@ pub(crate) fn pace(report: &RunReport) -> String {
         .map_or_else(|| "closed loop".to_owned(), |arrivals| format!("open loop, {arrivals} arrivals"));
     let idle = if settings.idle > 0 { format!(" and {} idle", settings.idle) } else { String::new() };
     format!(
-        "{pace}, {}{idle} connections, {} threads, {:.1} s",
-        settings.connections, settings.threads, report.duration_s
+        "{pace}, {}{idle}, {}, {:.1} s",
+        counted(settings.connections, "connection"),
+        counted(settings.threads, "thread"),
+        report.duration_s
     )
 }
 
@@ -90,9 +95,9 @@ fn costs(out: &mut fmt::Formatter<'_>, report: &RunReport) -> fmt::Result {
     if let (Some(cost), Some(process)) = (report.cpu_us_per_request, &report.target_process) {
         writeln!(
             out,
-            "  target     {cost:.2} CPU µs per request ({:.2} s in {} processes), {:.1} MiB resident",
+            "  target     {cost:.2} CPU µs per request ({:.2} s in {}), {:.1} MiB resident",
             process.cpu_s,
-            process.processes,
+            counted(process.processes, "process"),
             process.resident_bytes as f64 / 1_048_576.0
         )?;
     }
