@@ -30,7 +30,7 @@ use crate::{
         signals::{Order, Signals},
         topology::Placement,
     },
-    shard::{self, Driver, ShardPlan},
+    shard::{self, BufferPlan, Driver, ShardPlan},
     shared::{
         lifecycle::{Lifecycle, Phase},
         log_ring::{LogSender, log_ring},
@@ -104,8 +104,7 @@ impl Gateway {
             }
         };
 
-        let block_bytes = (2 * bounds.head_bytes_max).next_power_of_two().max(BLOCK_BYTES_MIN);
-        let blocks_max = (bounds.buffer_bytes / block_bytes).max(3);
+        let buffers = BufferPlan::new(bounds.buffer_bytes, bounds.head_bytes_max);
         let lifecycle = Arc::new(Lifecycle::default());
         let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
         let mut drivers = Vec::new();
@@ -117,8 +116,7 @@ impl Gateway {
                 listeners: listeners.pop().unwrap_or_default(),
                 connections_max: bounds.connections,
                 head_bytes_max: bounds.head_bytes_max,
-                block_bytes,
-                blocks_max,
+                buffers,
                 tokens_max: bounds.tokens,
                 log: senders.pop().flatten(),
                 snapshot: Arc::clone(&snapshot),
@@ -130,10 +128,7 @@ impl Gateway {
             tracing::info!("shard {index} on {place} with {rung}");
             drivers.push(rung.to_string());
         }
-        tracing::info!(
-            "{}",
-            memory_sum(&snapshot, &bounds, block_bytes, blocks_max, shards, log_plan.ring_bytes)
-        );
+        tracing::info!("{}", memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes));
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
         let view =
@@ -245,8 +240,6 @@ async fn drain_shards(view: &View, drain_ms: u64, signals: &mut Signals, log: Op
     tracing::info!("drained");
 }
 
-/// A block holds a head twice: as it came, and with the gateway's fields.
-const BLOCK_BYTES_MIN: usize = 32 * 1024;
 /// What is cut gets this long to notice.
 const CUTTING: Duration = Duration::from_secs(2);
 
@@ -336,8 +329,7 @@ fn raise_file_limit(connections: usize, shards: usize) {
 fn memory_sum(
     snapshot: &crate::stage::snapshot::Snapshot,
     bounds: &crate::control::config::plan::Bounds,
-    block_bytes: usize,
-    blocks_max: usize,
+    buffers: BufferPlan,
     shards: usize,
     ring_bytes: usize,
 ) -> String {
@@ -352,10 +344,10 @@ fn memory_sum(
         })
         .sum();
     let parts = [
-        ("buffers", blocks_max * block_bytes * shards),
+        ("buffers", buffers.bytes() * shards),
         ("connections", bounds.connections * CONNECTION_BYTES * shards),
         // Who is being served has a buffer.
-        ("servers", bounds.connections.min(blocks_max) * SERVER_BYTES * shards),
+        ("servers", bounds.connections.min(buffers.blocks_max()) * SERVER_BYTES * shards),
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),

@@ -156,6 +156,19 @@ impl Block {
         self.start = mark;
     }
 
+    /// How many bytes the block holds at the most.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Becomes `larger`, an empty block, with everything that was filled in the same places.
+    pub fn move_into(&mut self, mut larger: Self) {
+        debug_assert!(larger.bytes.is_empty() && larger.capacity() >= self.bytes.len());
+        larger.bytes.extend_from_slice(&self.bytes);
+        larger.start = self.start;
+        *self = larger;
+    }
+
     /// Drops the last `count` filled bytes.
     pub fn shorten(&mut self, count: usize) {
         let length = self.bytes.len() - count;
@@ -222,6 +235,19 @@ mod tests {
         assert!(block.unread().is_empty());
         block.put_all(&[b"1234", b"5678"]).expect("room");
         assert_eq!((block.unread(), block.room()), (&b"12345678"[..], 0));
+    }
+
+    #[test]
+    fn a_move_changes_nothing_but_the_room() {
+        let (small, large) = (BlockPool::new(8, 1), BlockPool::new(32, 1));
+        let mut block = small.rent().expect("free");
+        block.put(b"headBODY").expect("room");
+        block.consume(4);
+        block.move_into(large.rent().expect("free"));
+        assert_eq!((block.filled(), block.unread(), block.room()), (&b"headBODY"[..], &b"BODY"[..], 24));
+        assert_eq!((small.rented(), large.rented()), (0, 1));
+        drop(block);
+        assert_eq!(large.rented(), 0);
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
             }
             Next::Close => return,
             Next::CloseAfterLinger => {
-                let mut block = downstream.block.take().or_else(|| shard.blocks.rent());
+                let mut block = downstream.block.take().or_else(|| shard.buffers.rent());
                 if let Some(block) = &mut block {
                     let until_ms = shard.clock.now().monotonic_ms() + LINGER_MS;
                     linger(&downstream.socket, block, until_ms).await;
@@ -132,7 +132,7 @@ impl Downstream {
     async fn collect_head(&mut self, shard: &Shard, started: Moment) -> Arrival {
         let refused = |refusal| Arrival::Refused(refusal, started);
         if self.block.is_none() {
-            let Some(rented) = shard.blocks.rent() else {
+            let Some(rented) = shard.buffers.rent() else {
                 return refused(Refusal::new(Code::Overloaded, "buffers"));
             };
             self.block = Some(rented);

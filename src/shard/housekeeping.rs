@@ -47,7 +47,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
         if ticks.is_multiple_of(POOL_TICKS) {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
         }
-        shard.meters().blocks.set(shard.blocks.rented() as u64);
+        shard.meters().blocks.set(shard.buffers.rented() as u64);
         let phase = shard.lifecycle.phase();
         if phase >= Phase::Draining {
             if let Some((canceller, loops)) = accepting.take() {

@@ -5,6 +5,7 @@
 //! [`request::serve`].
 
 mod accept;
+mod buffers;
 mod connection;
 mod exchange;
 mod forward;
@@ -18,6 +19,7 @@ mod servers;
 mod socket;
 mod watch;
 
+pub use buffers::BufferPlan;
 pub use ring::{Driver, Rung, probe};
 
 use std::{
@@ -42,7 +44,8 @@ use crate::{
 };
 
 use self::{
-    accept::Listener, forward::pool::Pools, lobby::Lobby, ring::Ring, servers::Servers, watch::Watches,
+    accept::Listener, buffers::Buffers, forward::pool::Pools, lobby::Lobby, ring::Ring, servers::Servers,
+    watch::Watches,
 };
 
 /// What a shard is given at birth.
@@ -59,10 +62,8 @@ pub struct ShardPlan {
     pub connections_max: usize,
     /// The longest request head, in bytes.
     pub head_bytes_max: usize,
-    /// Bytes of a block.
-    pub block_bytes: usize,
-    /// Blocks it lends at the most.
-    pub blocks_max: usize,
+    /// The memory it reads and writes in.
+    pub buffers: BufferPlan,
     /// Tokens it remembers.
     pub tokens_max: usize,
     /// The log; nothing is recorded when absent.
@@ -86,8 +87,8 @@ struct Shard {
     desk: RefCell<Desk>,
     /// Holds a path while its normal form is made. Grows to the longest path seen, at most a head.
     path_scratch: RefCell<Vec<u8>>,
-    /// Buffers, at most `blocks_max`; beyond that requests are shed.
-    blocks: Rc<BlockPool>,
+    /// As many as the plan says; beyond that requests are shed.
+    buffers: Buffers,
     /// Small buffers for our own answers, so that a shard out of blocks can still say so.
     replies: Rc<BlockPool>,
     /// Idle upstream connections, at most `idle_max` per endpoint; beyond that they are closed.
@@ -178,7 +179,7 @@ impl Shard {
             index: plan.index,
             desk: RefCell::new(Desk::new(plan.tokens_max, fastrand::Rng::new())),
             path_scratch: RefCell::default(),
-            blocks: BlockPool::new(plan.block_bytes, plan.blocks_max),
+            buffers: Buffers::new(plan.buffers),
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
             pools: RefCell::new(Pools::new(plan.snapshot.endpoints)),
             snapshot: plan.snapshot,

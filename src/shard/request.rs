@@ -100,7 +100,7 @@ fn decide<'s>(
         shard.clock.now(),
     )?; // 3 route  4 authenticate  5 limit  6 balance
 
-    let mut out = shard.blocks.rent().ok_or(Refusal::new(Code::Overloaded, "buffers"))?;
+    let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "buffers"))?;
     encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);

@@ -168,7 +168,15 @@ impl Download<'_, '_> {
         let mut reader = BodyReader::new(answer.arriving, u64::MAX);
         let mut room = FrameRoom::default();
         let mut head_sent = false;
-        let mut filled_up = false;
+        let mut filled_up = self.block.room() == 0;
+        if filled_up {
+            // Most likely there is more, which can then leave in the same write.
+            self.shard.buffers.lengthen(self.block);
+            if self.block.room() > 0 && self.upstream.try_recv(self.block, usize::MAX).is_err() {
+                return DownloadEnd::None { cause: Cause::Broken, answered: Answered::Begun };
+            }
+            filled_up = self.block.room() == 0;
+        }
         loop {
             let piece = match reader.piece(self.block.unread_mut()) {
                 Ok(piece) => piece,
@@ -205,6 +213,9 @@ impl Download<'_, '_> {
                 break;
             }
             self.block.compact_to(0);
+            if filled_up {
+                self.shard.buffers.lengthen(self.block);
+            }
             if self.block.room() == 0 {
                 return cut("endpoint's trailers do not fit a block");
             }

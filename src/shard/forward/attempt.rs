@@ -66,7 +66,7 @@ impl Attempt<'_, '_> {
         source: Source,
     ) -> (Ending, u64) {
         let shard = self.shard;
-        let Some(mut block) = shard.blocks.rent() else {
+        let Some(mut block) = shard.buffers.rent() else {
             let refusal = Refusal::new(Code::Overloaded, "buffers");
             return (Ending::Refused { refusal, sent: Sent::Nothing }, 0);
         };

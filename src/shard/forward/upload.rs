@@ -1,7 +1,7 @@
 //! The request's body on its way to the endpoint.
 //!
 //! The beginning that came with the head goes out with the head, in one write. The rest is relayed piece by
-//! piece from the connection's own block; the next piece is read only when the last one is out, so an
+//! piece from the connection's own block, or a longer one once it fills that; the next piece is read only when the last one is out, so an
 //! endpoint that reads slowly slows the client down and nothing piles up here.
 
 use std::io;
@@ -134,7 +134,11 @@ impl Upload {
                 self.finished = true;
                 return Ok(());
             }
+            let filled_up = block.room() == 0;
             block.compact_to(exchange.head_bytes);
+            if filled_up {
+                shard.buffers.lengthen(block);
+            }
             self.read_more(shard, exchange, downstream, block).await?;
         }
     }
