@@ -104,7 +104,7 @@ impl Gateway {
             }
         };
 
-        let buffers = BufferPlan::new(bounds.buffer_bytes, bounds.head_bytes_max);
+        let buffers = BufferPlan::new(bounds.buffer_bytes, bounds.head_bytes_max, bounds.connections);
         let lifecycle = Arc::new(Lifecycle::default());
         let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
         let mut drivers = Vec::new();
@@ -345,6 +345,7 @@ fn memory_sum(
         .sum();
     let parts = [
         ("buffers", buffers.bytes() * shards),
+        ("waiting heads", buffers.small_bytes() * shards),
         ("connections", bounds.connections * CONNECTION_BYTES * shards),
         // Who is being served has a buffer.
         ("servers", bounds.connections.min(buffers.blocks_max()) * SERVER_BYTES * shards),

@@ -38,6 +38,7 @@ use tollgate::{
     stage::{
         self, Desk, Facts, Request,
         balance::Permit,
+        headroom::Headroom,
         refusal::{self, Envelope, Refusal},
         settle::{Outcome, settle},
         snapshot::Snapshot,
@@ -131,7 +132,7 @@ impl Bench {
         let head = head::parse(bytes, 100, &mut storage).unwrap();
         let target = target::parse(head.method, head.target, &mut self.scratch).unwrap();
         let client_ip = IpAddr::from([127, 0, 0, 1]);
-        let request = Request { head: &head, target: &target, client_ip };
+        let request = Request { head: &head, target: &target, client_ip, headroom: Headroom::IDLE };
         let mut facts = Facts::default();
         let mut out = self.blocks.rent().unwrap();
         let decided = stage::decide(snapshot, &mut self.desk, &self.meters.tokens, &request, &mut facts, now);

@@ -6,7 +6,10 @@ use tollgate::{
     base::clock::Moment,
     http::{field::Storage, head, target},
     shared::meters::TokenMeters,
-    stage::{self, Desk, Facts, Request, auth, balance, limit, route::Route, snapshot::Snapshot},
+    stage::{
+        self, Desk, Facts, Request, auth, balance, headroom::Headroom, limit, route::Route,
+        snapshot::Snapshot,
+    },
 };
 
 use super::{payments, request};
@@ -41,7 +44,12 @@ impl Decision {
         let mut decision = Self {
             snapshot,
             token: token.into_bytes().leak(),
-            request: Request { head, target, client_ip: IpAddr::from([127, 0, 0, 1]) },
+            request: Request {
+                head,
+                target,
+                client_ip: IpAddr::from([127, 0, 0, 1]),
+                headroom: Headroom::IDLE,
+            },
             route,
             caller: Rc::new(caller),
             desk: Desk::new(1_024, fastrand::Rng::with_seed(7)),

@@ -44,6 +44,11 @@ impl BlockPool {
         self.block_bytes
     }
 
+    /// Blocks it lends at the most.
+    pub fn blocks_max(&self) -> usize {
+        self.blocks_max
+    }
+
     /// Blocks lent out now.
     pub fn rented(&self) -> usize {
         self.shelf.borrow().rented
@@ -161,12 +166,12 @@ impl Block {
         self.bytes.capacity()
     }
 
-    /// Becomes `larger`, an empty block, with everything that was filled in the same places.
-    pub fn move_into(&mut self, mut larger: Self) {
-        debug_assert!(larger.bytes.is_empty() && larger.capacity() >= self.bytes.len());
-        larger.bytes.extend_from_slice(&self.bytes);
-        larger.start = self.start;
-        *self = larger;
+    /// Becomes `other`, an empty block with room enough, with everything that was filled in the same places.
+    pub fn move_into(&mut self, mut other: Self) {
+        debug_assert!(other.bytes.is_empty() && other.capacity() >= self.bytes.len());
+        other.bytes.extend_from_slice(&self.bytes);
+        other.start = self.start;
+        *self = other;
     }
 
     /// Drops the last `count` filled bytes.

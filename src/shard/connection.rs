@@ -89,8 +89,8 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
             }
             Next::Close => return,
             Next::CloseAfterLinger => {
-                let mut block = downstream.block.take().or_else(|| shard.buffers.rent());
-                if let Some(block) = &mut block {
+                downstream.block = None;
+                if let Some(block) = &mut shard.buffers.rent_small() {
                     let until_ms = shard.clock.now().monotonic_ms() + LINGER_MS;
                     linger(&downstream.socket, block, until_ms).await;
                 }
@@ -133,7 +133,7 @@ impl Downstream {
         let refused = |refusal| Arrival::Refused(refusal, started);
         if self.block.is_none() {
             let Some(rented) = shard.buffers.rent() else {
-                return refused(Refusal::new(Code::Overloaded, "buffers"));
+                return refused(out_of_buffers());
             };
             self.block = Some(rented);
         }
@@ -151,15 +151,23 @@ impl Downstream {
                         self.block = None;
                         return Arrival::NotYet;
                     }
-                    Ok(None) => match self.socket.readable().await {
-                        Ok(()) => continue,
-                        Err(error)
-                            if error.kind() == io::ErrorKind::TimedOut && !block.unread().is_empty() =>
-                        {
-                            return refused(Refusal::new(Code::HeadTimeout, "head"));
+                    Ok(None) => {
+                        let Some(waiting) = shard.buffers.set_aside(block) else {
+                            return refused(out_of_buffers());
+                        };
+                        let readable = self.socket.readable().await;
+                        drop(waiting);
+                        match readable {
+                            Ok(()) if shard.buffers.take_up(block) => continue,
+                            Ok(()) => return refused(out_of_buffers()),
+                            Err(error)
+                                if error.kind() == io::ErrorKind::TimedOut && !block.unread().is_empty() =>
+                            {
+                                return refused(Refusal::new(Code::HeadTimeout, "head"));
+                            }
+                            Err(_) => return Arrival::Nothing,
                         }
-                        Err(_) => return Arrival::Nothing,
-                    },
+                    }
                 }
             }
             fresh = true;
@@ -191,6 +199,10 @@ impl Downstream {
             }
         }
     }
+}
+
+fn out_of_buffers() -> Refusal {
+    Refusal::new(Code::Overloaded, "bounds.buffer_bytes")
 }
 
 /// What is too long about a head of more than `bytes_max`: its target, if the first line alone is.

@@ -17,6 +17,7 @@ use crate::{
     stage::{
         self, Request,
         balance::Permit,
+        headroom::Headroom,
         refusal::{Code, Refusal},
         snapshot::Snapshot,
     },
@@ -90,7 +91,12 @@ fn decide<'s>(
     let target = target::parse(head.method, head.target, &mut scratch)?;
     exchange.path = place(whole, target.path_as_sent);
     target.check_host(head.host)?;
-    let request = Request { head: &head, target: &target, client_ip: exchange.client_ip };
+    let headroom = Headroom {
+        in_flight: shard.meters().in_flight.get(),
+        blocks_free: shard.buffers.free(),
+        blocks: shard.buffers.blocks(),
+    };
+    let request = Request { head: &head, target: &target, client_ip: exchange.client_ip, headroom };
     let permit = stage::decide(
         snapshot,
         &mut shard.desk.borrow_mut(),
@@ -100,7 +106,7 @@ fn decide<'s>(
         shard.clock.now(),
     )?; // 3 route  4 authenticate  5 limit  6 balance
 
-    let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "buffers"))?;
+    let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "bounds.buffer_bytes"))?;
     encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);

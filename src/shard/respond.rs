@@ -21,7 +21,7 @@ use super::{
 /// Bodies up to this length are read and forgotten to save the connection.
 const FORGOTTEN_BYTES_MAX: u64 = 64 * 1024;
 
-/// Refuses a request of which nothing was read but the head, and nothing sent anywhere.
+/// Refuses a request of which nothing was read but the head, if that, and nothing sent anywhere.
 pub(super) async fn refuse_unsent<'s>(
     shard: &Shard,
     downstream: &mut Downstream,
@@ -29,8 +29,9 @@ pub(super) async fn refuse_unsent<'s>(
     refusal: Refusal,
 ) -> (Outcome<'s>, Next) {
     let outcome = Outcome { refusal: Some(refusal), ..exchange.outcome(0, "") };
-    let body = BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX);
-    refuse(shard, downstream, exchange, outcome, Some(body)).await
+    // Without its head nobody knows where the request ends.
+    let body = (exchange.head_bytes > 0).then(|| BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX));
+    refuse(shard, downstream, exchange, outcome, body).await
 }
 
 /// Sends the answer for `outcome.refusal`. `body` is what is still to come of the request; `None` when the

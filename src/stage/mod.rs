@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod balance;
 pub mod client;
+pub mod headroom;
 pub mod limit;
 pub mod refusal;
 pub mod retry;
@@ -25,6 +26,7 @@ use crate::{
 use self::{
     auth::{TokenCache, Verified},
     balance::Permit,
+    headroom::Headroom,
     limit::Standings,
     refusal::{Code, Refusal},
     route::Route,
@@ -57,6 +59,8 @@ pub struct Request<'a> {
     pub target: &'a Target<'a>,
     /// The client's address, after trusted proxies.
     pub client_ip: IpAddr,
+    /// What room the shard has for it.
+    pub headroom: Headroom,
 }
 
 /// What was found out about a request, as far as the decisions got.
@@ -84,6 +88,7 @@ pub fn decide<'s>(
     let authority = request.target.authority.or(request.head.host);
     let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
     facts.route = Some(route);
+    snapshot.ceilings.admit(route.priority, request.headroom)?;
 
     if let Some(keys) = snapshot.keys_of(route) {
         let caller = auth::authenticate(keys, &mut desk.tokens, meters, request.head.authorization, now)?;

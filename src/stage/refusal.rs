@@ -128,7 +128,7 @@ pub const ANSWERS: [Answer; 24] = {
             "The service did not answer in time!", "The endpoint may have acted on the request."),
         row(Code::NoEndpoint, "no_endpoint", 503, "Service Unavailable", MayStay,
             "Service unavailable!", "No endpoint can take requests now; nothing was sent."),
-        row(Code::Overloaded, "overloaded", 503, "Service Unavailable", Closes,
+        row(Code::Overloaded, "overloaded", 503, "Service Unavailable", MayStay,
             "Service overloaded!", "The gateway is at its bounds; nothing was sent."),
         row(Code::Draining, "draining", 503, "Service Unavailable", Closes,
             "Service is shutting down!", "The gateway is shutting down; nothing was sent."),

@@ -60,7 +60,11 @@ pub fn settle(
                 Some(Code::QuotaExceeded) => meters.limited.add(1),
                 // Refused before the limits had a say.
                 Some(
-                    Code::TokenMissing | Code::TokenInvalid | Code::ScopeInsufficient | Code::LimitKeyMissing,
+                    Code::Overloaded
+                    | Code::TokenMissing
+                    | Code::TokenInvalid
+                    | Code::ScopeInsufficient
+                    | Code::LimitKeyMissing,
                 ) => {}
                 _ if !route.limits.is_empty() => meters.admitted.add(1),
                 _ => {}

@@ -6,6 +6,7 @@ use super::{
     auth::KeySet,
     balance::Cluster,
     client::TrustedProxies,
+    headroom::Ceilings,
     route::{Route, RouteTable},
 };
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub hasher: SipHasher13,
     /// Time-outs of downstream connections.
     pub timeouts: Timeouts,
+    /// How much of a shard's room requests may take.
+    pub ceilings: Ceilings,
     /// Requests one downstream connection may make.
     pub keepalive_requests: u64,
     /// The most fields a head may have.

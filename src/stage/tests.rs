@@ -29,6 +29,7 @@ struct World {
     snapshot: Snapshot,
     desk: Desk,
     meters: TokenMeters,
+    headroom: Headroom,
 }
 
 impl World {
@@ -44,6 +45,7 @@ impl World {
             snapshot: snapshot(vec![pay, open]),
             desk: Desk::new(64, fastrand::Rng::with_seed(7)),
             meters: TokenMeters::default(),
+            headroom: Headroom::IDLE,
         }
     }
 
@@ -54,7 +56,7 @@ impl World {
         let head = head::parse(text.as_bytes(), 100, &mut storage).unwrap();
         let target = target::parse(head.method, head.target, &mut scratch).unwrap();
         let client_ip = [192, 0, 2, 1].into();
-        let request = Request { head: &head, target: &target, client_ip };
+        let request = Request { head: &head, target: &target, client_ip, headroom: self.headroom };
         let mut facts = Facts::default();
         let now = Moment { monotonic_us: now_us, unix_us: 1_795_000_000_000_000 };
         decide(&self.snapshot, &mut self.desk, &self.meters, &request, &mut facts, now)

@@ -23,5 +23,6 @@ mod life;
 mod limits;
 mod observe;
 mod offsets;
+mod overload;
 mod paths;
 mod tokens;

@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 35] = [
+pub const DEFAULTS: [Default; 38] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -30,6 +30,8 @@ pub const DEFAULTS: [Default; 35] = [
     row("bounds.body_bytes_max", "10MiB", "the longest request body; beyond it: 413; a route may say otherwise"),
     row("bounds.keepalive_requests", "100000", "requests per client connection; then it closes"),
     row("bounds.buffer_bytes", "256MiB", "memory for buffers per shard; beyond it: 503 `overloaded`"),
+    row("bounds.in_flight", "2048", "requests being served at once, per shard; beyond it: 503 `overloaded`"),
+    row("bounds.critical_share", "10%", "of `in_flight` and of the buffers: kept for routes whose `priority` is critical"),
     row("bounds.limit_keys", "65536", "keys each limit can count at the same time; beyond it newcomers get 429"),
     row("bounds.tokens", "4096", "verified tokens each shard remembers"),
     row("timeouts.head", "10s", "a whole request head, from its first byte; then 408"),
@@ -50,6 +52,7 @@ pub const DEFAULTS: [Default; 35] = [
     row("route.host", "any", "the host the route is for"),
     row("route.methods", "any but CONNECT and TRACE", "the methods the route takes; GET includes HEAD"),
     row("route.scopes", "none", "scopes a token must have, all of them"),
+    row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("log.access", "access.log", "a path, `stdout` or `off`"),
     row("log.format", "json", "json or combined"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::{
     issue::Issues,
     reader::{Field, Section},
-    values::{bytes, defaulted, duration_ms, number, optional_bytes, socket_address, whole_seconds},
+    values::{bytes, defaulted, duration_ms, number, optional_bytes, percent, socket_address, whole_seconds},
 };
 
 pub(super) struct File {
@@ -39,6 +39,8 @@ pub(super) struct Bounds {
     pub(super) body_bytes_max: u64,
     pub(super) keepalive_requests: u64,
     pub(super) buffer_bytes: u64,
+    pub(super) in_flight: u64,
+    pub(super) critical_percent: u64,
     pub(super) limit_keys: u64,
     pub(super) tokens: u64,
 }
@@ -99,6 +101,7 @@ pub(super) struct Route {
     pub(super) scopes: Option<Field<Vec<Field<String>>>>,
     pub(super) limits: Vec<Limit>,
     pub(super) cluster: Option<Field<String>>,
+    pub(super) priority: Field<String>,
     pub(super) body_bytes_max: Option<u64>,
     pub(super) version: Option<Field<String>>,
     pub(super) at: usize,
@@ -208,6 +211,8 @@ fn read_bounds(mut section: Section<'_, '_>, issues: &Issues) -> Bounds {
         body_bytes_max: bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
         keepalive_requests: number(&mut section, "keepalive_requests", 1..=u64::MAX, issues),
         buffer_bytes: bytes(&mut section, "buffer_bytes", MIB..=TIB, issues),
+        in_flight: number(&mut section, "in_flight", 1..=10_000_000, issues),
+        critical_percent: percent(&mut section, "critical_share", 0..=90, issues),
         limit_keys: number(&mut section, "limit_keys", 8..=1 << 28, issues),
         tokens: number(&mut section, "tokens", 0..=1 << 24, issues),
     };
@@ -289,6 +294,7 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
             })
             .collect(),
         cluster: section.required_text("cluster"),
+        priority: defaulted(&mut section, "priority"),
         body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
         version: section.text("version"),
         at: section.at(),

@@ -16,6 +16,7 @@ use crate::{
     http::{head::is_authority, target},
     stage::{
         auth::{Algorithm, HmacKey},
+        headroom::Priority,
         limit::{By, LIMITS_MAX, Quota},
         route::Methods,
     },
@@ -83,6 +84,8 @@ pub struct Bounds {
     pub body_bytes_max: u64,
     pub keepalive_requests: u64,
     pub buffer_bytes: usize,
+    pub in_flight: u64,
+    pub critical_percent: u64,
     pub limit_keys: usize,
     pub tokens: usize,
 }
@@ -143,6 +146,7 @@ pub struct RoutePlan {
     pub scopes: Vec<String>,
     pub limits: Vec<(By, Quota)>,
     pub cluster: usize,
+    pub priority: Priority,
     pub body_bytes_max: u64,
     pub version: String,
 }
@@ -234,6 +238,8 @@ pub(super) fn build(
             body_bytes_max,
             keepalive_requests: file.bounds.keepalive_requests,
             buffer_bytes: usize(file.bounds.buffer_bytes),
+            in_flight: file.bounds.in_flight,
+            critical_percent: file.bounds.critical_percent,
             limit_keys: usize(file.bounds.limit_keys),
             tokens: usize(file.bounds.tokens),
         },
@@ -475,6 +481,8 @@ fn route(
 ) -> Option<RoutePlan> {
     let keys = route.jwt.as_ref().map(|jwt| refer(jwt, &names.key_sets, "jwt", issues));
     let cluster = route.cluster.as_ref().and_then(|name| refer(name, &names.clusters, "cluster", issues));
+    let priority =
+        one_of(&route.priority, &[("normal", Priority::Normal), ("critical", Priority::Critical)], issues);
     if let Some(scopes) = &route.scopes
         && route.jwt.is_none()
     {
@@ -500,6 +508,7 @@ fn route(
             .map_or_else(Vec::new, |list| list.value.iter().map(|scope| scope.value.clone()).collect()),
         limits: limits.into_iter().collect::<Option<_>>()?,
         cluster: cluster?,
+        priority: priority?,
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
         version: route.version.as_ref().map_or_else(String::new, |version| version.value.clone()),
     })

@@ -143,6 +143,24 @@ pub(super) fn number(
     }
 }
 
+/// A share such as `"10%"`, within `range` percent.
+pub(super) fn percent(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+    issues: &Issues,
+) -> u64 {
+    let field = defaulted(section, key);
+    match field.value.strip_suffix('%').and_then(|number| number.parse().ok()) {
+        Some(number) if range.contains(&number) => number,
+        _ => {
+            let (low, high) = (range.start(), range.end());
+            field.wrong(issues, format!("\"{}\" is not a share from \"{low}%\" to \"{high}%\"", field.value));
+            *range.start()
+        }
+    }
+}
+
 /// An address to listen on.
 pub(super) fn socket_address(field: &Field<String>, issues: &Issues) -> Option<Field<SocketAddr>> {
     let parsed: Option<SocketAddr> = field.value.parse().ok();

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::stage::headroom::Priority;
+
 use super::plan::Plan;
 
 /// `plan` as JSON. Built field by field from an allow-list, so that a secret cannot slip in.
@@ -61,6 +63,10 @@ pub fn view(plan: &Plan) -> Value {
                     "quota": format!("{quota:?}"),
                 })).collect::<Vec<_>>(),
                 "cluster": plan.clusters[route.cluster].name,
+                "priority": match route.priority {
+                    Priority::Normal => "normal",
+                    Priority::Critical => "critical",
+                },
                 "body_bytes_max": route.body_bytes_max,
                 "version": route.version,
             })
@@ -75,6 +81,8 @@ pub fn view(plan: &Plan) -> Value {
             "body_bytes_max": plan.bounds.body_bytes_max,
             "keepalive_requests": plan.bounds.keepalive_requests,
             "buffer_bytes": plan.bounds.buffer_bytes,
+            "in_flight": plan.bounds.in_flight,
+            "critical_share": format!("{}%", plan.bounds.critical_percent),
             "limit_keys": plan.bounds.limit_keys,
             "tokens": plan.bounds.tokens,
         },

@@ -67,7 +67,7 @@ impl Attempt<'_, '_> {
     ) -> (Ending, u64) {
         let shard = self.shard;
         let Some(mut block) = shard.buffers.rent() else {
-            let refusal = Refusal::new(Code::Overloaded, "buffers");
+            let refusal = Refusal::new(Code::Overloaded, "bounds.buffer_bytes");
             return (Ending::Refused { refusal, sent: Sent::Nothing }, 0);
         };
         let lease = match self.connect(source).await {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::shared::meters::{PerShard, RouteMeters};
 
-use super::limit::Limit;
+use super::{headroom::Priority, limit::Limit};
 
 /// A path (and perhaps a host) with what a request to it must satisfy and where it goes.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Route {
     pub limits: Box<[Limit]>,
     /// Where it goes.
     pub cluster: usize,
+    /// How much its requests matter when not all can be served.
+    pub priority: Priority,
     /// The longest request body it takes.
     pub body_bytes_max: u64,
     /// The API version it stands for, as logs show it; empty for none.

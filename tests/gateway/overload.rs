@@ -1,0 +1,131 @@
+//! More than the gateway can serve: who is turned away, how, and who is not.
+
+use crate::rig::{Client, Endpoint, Gate, Gateway, Setup, bearer, until, valid_token};
+
+/// Ten requests at once, one in ten for the critical route only.
+fn ten_at_once(endpoint: &Endpoint) -> Setup {
+    Setup::new()
+        .set("bounds", "in_flight = 10")
+        .cluster("main", &[endpoint.address], "")
+        .route("normal", "/normal", "main", "")
+        .route("critical", "/critical", "main", "priority = \"critical\"")
+}
+
+fn ask(gateway: &Gateway, path: &str) -> Client {
+    let mut client = gateway.client();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client
+}
+
+/// Asks for `path` so many times at once; the endpoint holds all of them.
+fn held(gateway: &Gateway, gate: &Gate, path: &str, count: usize) -> Vec<Client> {
+    (0..count)
+        .map(|_| {
+            let before = gate.arrived();
+            let client = ask(gateway, path);
+            until("the request to arrive", || gate.arrived() == before + 1);
+            client
+        })
+        .collect()
+}
+
+/// Breaks if the bound let one more in, kept nothing for critical routes, or kept it for good.
+#[test]
+fn beyond_the_bound_critical_routes_are_turned_away_last() {
+    let gate = Gate::default();
+    let endpoint = Endpoint::holding(&gate);
+    let gateway = ten_at_once(&endpoint).start();
+    let mut clients = held(&gateway, &gate, "/normal", 9);
+    let mut turned_away = gateway.client();
+    let refused = turned_away.get("/normal", "");
+    assert_eq!((refused.status, refused.code()), (503, "overloaded".to_owned()));
+    assert_eq!(refused.field("Retry-After"), Some("1"));
+    assert_eq!(refused.field("Tollgate-Delivery"), Some("not-sent"));
+    assert_eq!(refused.field("Connection"), None, "coming back later needs no new connection");
+    clients.extend(held(&gateway, &gate, "/critical", 1));
+    assert_eq!(gateway.client().get("/critical", "").status, 503, "the bound itself holds for all");
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert_eq!(turned_away.get("/normal", "").status, 200, "on the connection that was turned away");
+    assert_eq!(endpoint.count(), 11);
+    let log = gateway.log(13);
+    let reasons: Vec<_> =
+        log.iter().filter(|line| line["status"] == 503).map(|line| &line["reason"]).collect();
+    assert_eq!(reasons, ["bounds.in_flight", "bounds.in_flight"]);
+    let refusals = gateway.metric("tollgate_refusals_total{code=\"overloaded\"}");
+    assert!((refusals - 2.0).abs() < f64::EPSILON, "{refusals}");
+}
+
+/// Breaks if a quota were charged for what was never served, or a body left on the wire.
+#[test]
+fn who_is_turned_away_is_not_charged() {
+    let gate = Gate::default();
+    let endpoint = Endpoint::holding(&gate);
+    let gateway = Setup::new()
+        .set("bounds", "in_flight = 1")
+        .set("bounds", "critical_share = \"0%\"")
+        .keys("")
+        .cluster("main", &[endpoint.address], "")
+        .route("all", "/", "main", "jwt = \"partners\"\nlimit = [{ by = \"consumer\", quota = \"2/hour\" }]")
+        .start();
+    let fields = bearer(&valid_token("acme"));
+    let mut first = gateway.client();
+    first.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+    until("the request to arrive", || gate.arrived() == 1);
+    let mut client = gateway.client();
+    for _ in 0..5 {
+        assert_eq!(client.post("/", &fields, b"some body").code(), "overloaded");
+    }
+    gate.open();
+    assert_eq!(first.answer().status, 200);
+    assert_eq!(client.post("/", &fields, b"some body").status, 200, "the second of two");
+    assert_eq!(client.post("/", &fields, b"some body").code(), "quota_exceeded");
+}
+
+/// Breaks if beginnings of heads took the buffers of those who have something to say.
+#[test]
+fn heads_that_never_end_take_no_buffers() {
+    let endpoint = Endpoint::answering("ok");
+    // 32 buffers of 32 KiB, less those for long bodies.
+    let gateway = Setup::proxy(endpoint.address).set("bounds", "buffer_bytes = \"1MiB\"").start();
+    let waiting = |fields: &str, count: usize| -> Vec<Client> {
+        (0..count)
+            .map(|_| {
+                let mut client = gateway.client();
+                client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+                client
+            })
+            .collect()
+    };
+    let short = waiting("", 100);
+    assert_eq!(gateway.client().get("/", "").status, 200);
+    // Longer ones may take half of them; the others are told so.
+    let mut long = waiting(&format!("X: {}", "x".repeat(4_000)), 100);
+    until("some to be turned away", || {
+        gateway.metric("tollgate_refusals_total{code=\"overloaded\"}") >= 80.0
+    });
+    assert_eq!(gateway.client().get("/", "").status, 200);
+    drop(short);
+    assert_eq!(long[99].answer().code(), "overloaded", "the last one came too late");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let endpoint = Endpoint::answering("ok");
+    let directory = Setup::proxy(endpoint.address)
+        .set("bounds", "in_flight = 0")
+        .set("bounds", "critical_share = \"95%\"")
+        .route("urgent", "/urgent", "main", "priority = \"urgent\"")
+        .write();
+    let ended = crate::rig::tollgate(directory.path(), &["check", "tollgate.toml"]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
+    for part in [
+        "bounds.in_flight: \"0\" is not a number from 1",
+        "bounds.critical_share: \"95%\" is not a share from \"0%\" to \"90%\"",
+        "priority: \"urgent\" is not one of \"normal\", \"critical\"",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}
