@@ -30,6 +30,8 @@ struct World {
     desk: Desk,
     meters: TokenMeters,
     headroom: Headroom,
+    /// What the machine's wall clock shows, microseconds.
+    unix_us: u64,
 }
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
             desk: Desk::new(64, fastrand::Rng::with_seed(7)),
             meters: TokenMeters::default(),
             headroom: Headroom::IDLE,
+            unix_us: 1_795_000_000_000_000,
         }
     }
 
@@ -58,7 +61,7 @@ impl World {
         let client_ip = [192, 0, 2, 1].into();
         let request = Request { head: &head, target: &target, client_ip, headroom: self.headroom };
         let mut facts = Facts::default();
-        let now = Moment { monotonic_us: now_us, unix_us: 1_795_000_000_000_000 };
+        let now = Moment { monotonic_us: now_us, unix_us: self.unix_us };
         decide(&self.snapshot, &mut self.desk, &self.meters, &request, &mut facts, now)
             .map(|permit| permit.endpoint().index)
     }
@@ -114,6 +117,28 @@ fn a_refused_request_charges_nothing() {
     assert!(world.ask("POST /pay", &bearer(&token("b", "pay")), 2_000_000).is_ok());
     let refusal = world.ask("POST /pay", &bearer(&token("c", "pay")), 3_000_000).unwrap_err();
     assert_eq!(refusal.retry_after_s, 3_597);
+}
+
+/// A wall clock that is set back or forward: tokens follow it, for it is what they are dated by; quotas do not.
+#[test]
+fn a_wall_clock_that_steps_moves_tokens_and_no_quota() {
+    let hour_us = 3_600_000_000;
+    for step_us in [-20 * hour_us, -hour_us, hour_us, 20 * hour_us] {
+        let mut world = World::new(vec![limit(By::Consumer, "2/minute")]);
+        let good = bearer(&token("acme", "pay"));
+        world.ask("POST /pay", &good, 0).unwrap();
+        world.ask("POST /pay", &good, 1_000_000).unwrap();
+        world.unix_us = world.unix_us.strict_add_signed(step_us);
+        let refusal = world.ask("POST /pay", &good, 59_999_999).unwrap_err();
+        assert_eq!(refusal.code, Code::QuotaExceeded, "the step opens no window");
+        assert!(world.ask("POST /pay", &good, 60_000_000).is_ok(), "nor keeps one shut");
+    }
+    let mut world = World::new(Vec::new());
+    let good = bearer(&token("acme", "pay"));
+    world.unix_us = 2_000_000_001_000_000;
+    assert_eq!(world.code("POST /pay", &good), Code::TokenInvalid);
+    world.unix_us -= 2_000_000;
+    assert!(world.ask("POST /pay", &good, 0).is_ok());
 }
 
 #[test]
