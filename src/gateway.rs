@@ -6,14 +6,10 @@
 use std::{
     future::Future,
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Runtime, sync::Notify};
 
@@ -26,11 +22,13 @@ use crate::{
             plan::{DriverChoice, LogSink},
             view,
         },
+        machine::{self, mebibytes},
         metrics::View,
+        observer,
         signals::{Order, Signals},
         topology::Placement,
     },
-    shard::{self, BufferPlan, Driver, ShardPlan},
+    shard::{self, BufferPlan, Driver, Rung, ShardPlan},
     shared::{
         lifecycle::{Lifecycle, Phase},
         log_ring::{LogSender, log_ring},
@@ -78,7 +76,7 @@ impl Gateway {
         let usable = Placement::usable();
         let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
         let shards = placement.cpus.len();
-        raise_file_limit(plan.bounds.connections, shards);
+        machine::raise_file_limit(plan.bounds.connections, shards);
         let (listen, mut listeners) = bind(&plan.listen, shards)?;
         let admin_listener = TcpListener::bind(plan.admin).map_err(|error| {
             StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin))
@@ -125,10 +123,15 @@ impl Gateway {
             })
             .map_err(|error| StartError::Refused(format!("shard {index} cannot start: {error}")))?;
             let place = cpu.map_or("any CPU".to_owned(), |cpu| format!("CPU {}", cpu.id));
+            if rung == Rung::Epoll && driver == Driver::Auto {
+                tracing::warn!("shard {index} got no ring and uses epoll, which costs more CPU");
+            }
             tracing::info!("shard {index} on {place} with {rung}");
             drivers.push(rung.to_string());
         }
-        tracing::info!("{}", memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes));
+        let memory = memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes);
+        tracing::info!("{}", memory.text);
+        machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
         let view =
@@ -157,7 +160,7 @@ impl Gateway {
                     tracing::error!("the admin API ended: {error}");
                 }
             });
-            tokio::spawn(watch_shards(Arc::clone(&view)));
+            tokio::spawn(observer::run(Arc::clone(&view)));
             tokio::select! {
                 () = wait_for_the_end(&mut signals, log.as_ref()) => {}
                 () = drain.notified() => {}
@@ -302,27 +305,10 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Raises the limit on open files as far as it may be and as far as it is needed, and says so if that is
-/// not far enough.
-fn raise_file_limit(connections: usize, shards: usize) {
-    let needed = (2 * connections * shards + 64 * shards + 64) as u64;
-    let limit = getrlimit(Resource::Nofile);
-    let hard = limit.maximum.unwrap_or(u64::MAX);
-    if limit.current.is_some_and(|current| current < needed) {
-        let raised = Rlimit { current: Some(needed.min(hard)), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!("the limit on open files cannot be raised: {error}");
-        }
-    }
-    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if current < needed {
-        tracing::warn!(
-            "the limit on open files is {current}, but {shards} shards with bounds.connections = {connections} \
-             can need {needed} (one client and one endpoint connection each); raise it, or lower \
-             bounds.connections to {}",
-            (current.saturating_sub(64) / shards as u64).saturating_sub(64) / 2
-        );
-    }
+/// What the bounds add up to.
+struct MemorySum {
+    bytes: u64,
+    text: String,
 }
 
 /// The memory the gateway can come to hold, as a sum with a line of its own for each holder.
@@ -332,7 +318,7 @@ fn memory_sum(
     buffers: BufferPlan,
     shards: usize,
     ring_bytes: usize,
-) -> String {
+) -> MemorySum {
     let limits: usize = snapshot
         .routes
         .routes()
@@ -354,10 +340,10 @@ fn memory_sum(
         ("log rings", ring_bytes * shards),
     ];
     let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
-    let mebibytes = |bytes: usize| format!("{:.1}", bytes as f64 / (1024.0 * 1024.0));
     let parts: Vec<String> =
-        parts.iter().map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes))).collect();
-    format!("memory at most {} MiB: {}", mebibytes(total), parts.join(" + "))
+        parts.iter().map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes as u64))).collect();
+    let text = format!("memory at most {} MiB: {}", mebibytes(total as u64), parts.join(" + "));
+    MemorySum { bytes: total as u64, text }
 }
 
 /// What one client connection holds while it waits: its place in the lobby and its socket's bookkeeping.
@@ -366,25 +352,3 @@ const CONNECTION_BYTES: usize = 512;
 const SERVER_BYTES: usize = 6 * 1024;
 /// What one remembered token holds, for tokens of common size.
 const TOKEN_BYTES: usize = 1024;
-
-/// Once a second, looks at how much of it each shard was at work.
-async fn watch_shards(view: Arc<View>) {
-    let at_work_ns = |thread: u64| -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-        stat.split_ascii_whitespace().next()?.parse().ok()
-    };
-    let mut before: Vec<Option<(Instant, u64)>> = vec![None; view.drivers.len()];
-    loop {
-        for ((shard, before), busy) in view.shards.iter().zip(&mut before).zip(&view.busy_permille) {
-            let now = Instant::now();
-            let Some(worked_ns) = at_work_ns(shard.thread.get()) else { continue };
-            if let Some((then, worked_before_ns)) = *before {
-                let elapsed_ns = u64::try_from((now - then).as_nanos()).unwrap_or(u64::MAX).max(1);
-                let permille = worked_ns.saturating_sub(worked_before_ns) * 1_000 / elapsed_ns;
-                busy.store(permille.min(1_000), Ordering::Relaxed);
-            }
-            *before = Some((now, worked_ns));
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}

@@ -126,6 +126,12 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.gauge("tollgate_inflight_requests", "Requests in flight", in_flight)?;
     let connections = view.shards.sum(|meters| &meters.connections);
     out.gauge("tollgate_downstream_connections", "Client connections open", connections)?;
+    let pauses = view.shards.sum(|meters| &meters.accept_pauses);
+    out.counters(
+        "tollgate_accept_pauses",
+        "Times accepting paused because the system had no descriptor or memory left",
+        &[([("reason", "exhausted")], pauses)],
+    )?;
     let mut upstream = Vec::new();
     for cluster in &view.snapshot.clusters {
         let sum = |counter: fn(&ClusterMeters) -> &_| cluster.meters.sum(counter);

@@ -6,7 +6,9 @@
 pub mod access_log;
 pub mod admin;
 pub mod config;
+pub mod machine;
 pub mod metrics;
+pub mod observer;
 pub mod signals;
 pub mod token;
 pub mod topology;

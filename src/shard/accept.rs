@@ -63,6 +63,7 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => break,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    shard.meters().accept_pauses.add(1);
                     monoio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
                 // The connection was gone before it was accepted; there will be others.

@@ -113,3 +113,37 @@ impl Ring {
 pub fn probe() -> io::Result<()> {
     io_uring::IoUring::new(2).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    use super::*;
+
+    /// Denies rings to this thread from here on, as a container's profile does to a process.
+    fn deny_rings() {
+        let denied = SeccompFilter::new(
+            [(libc::SYS_io_uring_setup, Vec::new())].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap()),
+            std::env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = denied.unwrap().try_into().unwrap();
+        apply_filter(&program).unwrap();
+    }
+
+    #[test]
+    fn one_shard_without_a_ring_takes_the_lowest_rung_or_says_why_not() {
+        let denied = thread::spawn(|| {
+            deny_rings();
+            let refused = Ring::build(Driver::IoUring).err().and_then(|error| error.raw_os_error());
+            (refused, Ring::build(Driver::Auto).unwrap().1, probe().is_err())
+        });
+        assert_eq!(denied.join().unwrap(), (Some(libc::EPERM), Rung::Epoll, true));
+        // Other threads keep theirs, if the machine gives rings at all.
+        let other = thread::spawn(|| Ring::build(Driver::Auto).unwrap().1);
+        assert_eq!(other.join().unwrap() == Rung::Epoll, probe().is_err());
+    }
+}

@@ -84,6 +84,8 @@ pub struct ShardMeters {
     pub connections: Counter,
     /// Connections accepted so far.
     pub accepted: Counter,
+    /// Times accepting paused because the system had no descriptor or memory for another connection.
+    pub accept_pauses: Counter,
     /// Exchanges in flight now.
     pub in_flight: Counter,
     /// Requests answered by the gateway itself, by code.

@@ -16,6 +16,7 @@ mod config;
 mod corpus;
 mod delivery;
 mod drain;
+mod faults;
 mod framing;
 mod heads;
 mod isolation;
