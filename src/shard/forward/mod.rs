@@ -92,7 +92,7 @@ pub(super) async fn carry<'s>(
         }
         outcome.refusal = Some(refusal_for(&failure));
         drop(permit);
-        let rest = (!upload.has_begun()).then(|| upload.into_reader());
+        let rest = upload.abandon(exchange, downstream);
         return respond::refuse(shard, downstream, exchange, outcome, rest).await;
     }
 }

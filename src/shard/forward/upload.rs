@@ -89,14 +89,20 @@ impl Upload {
         !self.begun
     }
 
-    /// Whether some of the body went to an endpoint piece by piece.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
-    }
-
-    /// What is still to be read of the body.
-    pub(super) fn into_reader(self) -> BodyReader {
-        self.reader
+    /// What is still to be read of the body, once nobody wants it any more; `None` if its end cannot be found,
+    /// because some of it was relayed or it is no body.
+    pub(super) fn abandon(self, exchange: &Exchange<'_>, downstream: &mut Downstream) -> Option<BodyReader> {
+        if self.begun {
+            return None;
+        }
+        // The reader is past the piece that was cut, so the block must be too: or else the rest of this body
+        // would be taken for the next request.
+        if let (Some(piece), Some(block)) = (self.pending, &mut downstream.block) {
+            let piece = piece.ok()?;
+            block.consume(piece.consumed);
+            exchange.note_read(piece.consumed);
+        }
+        Some(self.reader)
     }
 
     /// Relays the rest of the body from the client to `upstream`.
