@@ -45,7 +45,8 @@ pub(super) struct Exchange<'s> {
     body_bytes_in: Cell<u64>,
     /// Bytes sent to the client.
     bytes_out: Cell<u64>,
-    /// Status of the endpoint's answer, once its head is on its way to the client; 0 before.
+    /// Status of the endpoint's answer whose head, or a part of it, may be on its way to the client; 0 while
+    /// there is none, so that an answer of ours can still be sent instead.
     pub(super) status_sent: Cell<u16>,
 }
 

@@ -81,10 +81,12 @@ impl Download<'_, '_> {
             };
             self.block.consume(head_bytes);
             match passage {
-                Passage::Interim => {
+                Passage::Interim(status) => {
+                    self.exchange.status_sent.set(status);
                     if !self.out.unread().is_empty() && self.send([self.out.unread()]).await.is_err() {
                         return DownloadEnd::ClientGone { status: 499 };
                     }
+                    self.exchange.status_sent.set(0);
                 }
                 Passage::Final(answer) => return self.pass_body(answer, request_finished).await,
             }
@@ -144,7 +146,7 @@ impl Download<'_, '_> {
                 )
                 .map_err(|_| HEAD_TOO_LONG)?;
             }
-            return Ok(Passage::Interim);
+            return Ok(Passage::Interim(head.status));
         }
         let leaving = framing_for(exchange.version, head.framing);
         // Before the request was read to its end nobody knows whether it ever will be.
@@ -189,6 +191,8 @@ impl Download<'_, '_> {
             if !head_sent || piece.payload > 0 || piece.last {
                 let [before, payload, behind] =
                     frame(&piece, self.block.unread(), answer.leaving, &mut room).parts;
+                // From here on it is this answer or none: the send may have to wait in its middle.
+                self.exchange.status_sent.set(status);
                 let sent = if head_sent {
                     self.send([before, payload, behind]).await
                 } else if payload.len() <= COPIED_BYTES_MAX
@@ -205,7 +209,6 @@ impl Download<'_, '_> {
                     Err(_) => return DownloadEnd::ClientGone { status },
                     Ok(()) => {}
                 }
-                self.exchange.status_sent.set(status);
                 head_sent = true;
             }
             self.block.consume(piece.consumed);
@@ -272,8 +275,8 @@ impl Download<'_, '_> {
 
 /// What follows from an answer's head.
 enum Passage {
-    /// The final answer is still to come.
-    Interim,
+    /// One with this status; the final answer is still to come.
+    Interim(u16),
     /// This is it.
     Final(FinalAnswer),
 }
