@@ -89,11 +89,12 @@ impl Attempt<'_, '_> {
                 Ending::Answered { status, reason, next }
             }
             Transfer::Answer(DownloadEnd::ClientGone { status }) => {
-                let reason = match status {
-                    499 => "client gone before its answer",
-                    _ => "client gone within its answer",
+                // It may only be slow, and must not take half of an answer for all of it.
+                let (reason, next) = match status {
+                    499 => ("client gone before its answer", Next::Close),
+                    _ => ("client gone within its answer", Next::Reset),
                 };
-                Ending::Answered { status, reason, next: Next::Close }
+                Ending::Answered { status, reason, next }
             }
             Transfer::Answer(DownloadEnd::None { cause, answered }) => {
                 Ending::Failed(Failure { sent, carrier: lease.carrier, answered, cause })
