@@ -133,7 +133,12 @@ impl Downstream {
         let refused = |refusal| Arrival::Refused(refusal, started);
         if self.block.is_none() {
             let Some(rented) = shard.buffers.rent() else {
-                return refused(out_of_buffers());
+                // Whoever has asked nothing is not to be refused anything.
+                return match self.socket.peek() {
+                    Ok(Some(true)) => refused(out_of_buffers()),
+                    Ok(None) => Arrival::NotYet,
+                    Ok(Some(false)) | Err(_) => Arrival::Nothing,
+                };
             };
             self.block = Some(rented);
         }

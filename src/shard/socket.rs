@@ -214,10 +214,28 @@ impl Socket {
 
     /// The same, asked of the kernel at this moment.
     pub(super) fn is_quiet_now(&self) -> bool {
+        matches!(self.peek(), Ok(None))
+    }
+
+    /// Whether a read would find something, asked of the kernel: `None` if not now, `Some(false)` if there will
+    /// be nothing any more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn peek(&self) -> io::Result<Option<bool>> {
         let mut byte = [MaybeUninit::uninit(); 1];
-        let peeked =
-            SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        loop {
+            match SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK)
+            {
+                Ok(peeked) => return Ok(Some(peeked > 0)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watch.exhausted(Direction::Read);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Tells the peer that nothing more will be sent.
