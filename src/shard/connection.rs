@@ -77,9 +77,13 @@ const LINGER_BYTES: usize = 8 * 1024 * 1024;
 /// Serves a connection until it has nothing more to say for now, and parks it, or to its end.
 pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
     loop {
-        match request::serve(shard, &mut downstream).await {
+        let next = match request::serve(shard, &mut downstream).await {
+            // The last answer did not say so, and the next request may be on its way.
+            Next::Another if downstream.block.is_none() && shard.draining.get() => Next::CloseAfterLinger,
+            next => next,
+        };
+        match next {
             Next::Another if downstream.block.is_some() => {}
-            Next::Another if shard.draining.get() => return,
             Next::Another => {
                 let until_ms = shard.recent_ms() + shard.snapshot.timeouts.idle_ms;
                 match shard.lobby.park(downstream, until_ms) {

@@ -242,7 +242,8 @@ impl Download<'_, '_> {
             status,
             next: match answer.persistence {
                 Persistence::Keep | Persistence::KeepSaid => Next::Another,
-                Persistence::Close if finished => Next::Close,
+                // A client that meant to go on may have sent its next request already.
+                Persistence::Close if finished && !self.exchange.keeps_alive => Next::Close,
                 Persistence::Close => Next::CloseAfterLinger,
             },
             // Whatever follows the answer was not asked for.
