@@ -27,8 +27,9 @@ use super::{
     Shard,
     connection::{self, Downstream},
     ring::Rung,
+    runtime::{self, taken_over},
     servers::Servers,
-    socket::{Socket, taken_over},
+    socket::Socket,
     watch::Direction,
 };
 
@@ -82,7 +83,8 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
     let _ = SockRef::from(&listener.system).shutdown(Shutdown::Both);
 }
 
-fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+/// Takes up one connection, or tells it that there is no room.
+pub(super) fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     shard.meters().accepted.add(1);
     let Ok(socket) = Socket::new(stream, &shard.watches) else { return };
     if shard.connections.get() < shard.connections_max {
@@ -93,7 +95,7 @@ fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
     if shard.farewells.get() < FAREWELLS_MAX {
         shard.farewells.set(shard.farewells.get() + 1);
         let shard = Rc::clone(shard);
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             bid_farewell(&shard, &socket).await;
             shard.farewells.set(shard.farewells.get() - 1);
         });

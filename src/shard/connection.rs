@@ -71,7 +71,7 @@ pub(super) enum Arrival {
 }
 
 /// How long a parting client is heard out, in milliseconds, and how many bytes of it.
-const LINGER_MS: u64 = 2_000;
+pub(super) const LINGER_MS: u64 = 2_000;
 const LINGER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Serves a connection until it has nothing more to say for now, and parks it, or to its end.

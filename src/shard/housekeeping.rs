@@ -12,6 +12,7 @@ use crate::shared::lifecycle::Phase;
 use super::{
     Shard,
     accept::{self, Listener},
+    lobby::Place,
     readiness,
 };
 
@@ -34,21 +35,9 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
         panic!("the shard's readiness set failed: {ended:?}");
     });
     let mut accepting = Some((canceller, loops));
-    let mut ticks = 0_u32;
-    let mut overdue = Vec::new();
+    let mut rounds = Rounds::default();
     loop {
-        shard.clock.follow_wall_clock();
-        let now = shard.clock.now();
-        write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
-        shard.watches.sweep(now.monotonic_ms(), &mut overdue);
-        for place in overdue.drain(..) {
-            drop(shard.lobby.leave(place));
-        }
-        if ticks.is_multiple_of(POOL_TICKS) {
-            shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
-        }
-        shard.meters().blocks.set(shard.buffers.rented() as u64);
-        let phase = shard.lifecycle.phase();
+        let phase = rounds.look(shard);
         if phase >= Phase::Draining {
             if let Some((canceller, loops)) = accepting.take() {
                 shard.draining.set(true);
@@ -60,18 +49,52 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
                 }
                 shard.pools.borrow_mut().clear(shard);
             }
-            // Connections fall idle one by one as their requests finish.
-            shard.lobby.clear();
-            if shard.connections.get() == 0 {
+            if wind_up(shard, phase) {
                 return;
             }
         }
-        if phase == Phase::Cutting {
-            shard.watches.expire_all();
-        }
-        ticks = ticks.wrapping_add(1);
         monoio::time::sleep(TICK).await;
     }
+}
+
+/// The rounds of a shard through its own house.
+#[derive(Default)]
+pub(super) struct Rounds {
+    made: u32,
+    /// Parked connections whose time is up; empty between rounds.
+    overdue: Vec<Place>,
+}
+
+impl Rounds {
+    /// Makes one: clocks, deadlines, pools, counters. Says which phase the process is in.
+    pub(super) fn look(&mut self, shard: &Shard) -> Phase {
+        shard.clock.follow_wall_clock();
+        let now = shard.clock.now();
+        write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
+        shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);
+        for place in self.overdue.drain(..) {
+            drop(shard.lobby.leave(place));
+        }
+        if self.made.is_multiple_of(POOL_TICKS) {
+            shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
+        }
+        shard.meters().blocks.set(shard.buffers.rented() as u64);
+        self.made = self.made.wrapping_add(1);
+        shard.lifecycle.phase()
+    }
+}
+
+/// Closes what a draining shard no longer needs, when it accepts nothing more. Whether nothing is left.
+pub(super) fn wind_up(shard: &Shard, phase: Phase) -> bool {
+    // Connections fall idle one by one as their requests finish.
+    shard.lobby.clear();
+    if shard.connections.get() == 0 {
+        return true;
+    }
+    if phase == Phase::Cutting {
+        shard.watches.expire_all();
+    }
+    false
 }
 
 /// Writes the time as an IMF-fixdate (RFC 9110 section 5.6.7).

@@ -15,6 +15,7 @@ mod readiness;
 mod request;
 mod respond;
 mod ring;
+mod runtime;
 mod servers;
 mod socket;
 mod watch;

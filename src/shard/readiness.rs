@@ -30,7 +30,7 @@ use super::{
 };
 
 /// News taken from the kernel at a time.
-const NEWS_MAX: usize = 512;
+pub(super) const NEWS_MAX: usize = 512;
 
 /// The set.
 #[derive(Debug)]
@@ -74,26 +74,35 @@ pub(super) async fn run(shard: Rc<Shard>) -> io::Result<()> {
     // The runtime waits for descriptors of streams; any descriptor that can be polled will do.
     let descriptor = UnixStream::from_std(unix::net::UnixStream::from(set.0.try_clone()?))?;
     let mut news: Vec<Event> = Vec::with_capacity(NEWS_MAX);
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
         descriptor.readable(false).await?;
-        news.clear();
-        match epoll::wait(&set.0, spare_capacity(&mut news), Some(&at_once)) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        for event in &news {
-            let (flags, data) = (event.flags, event.data);
-            let news = News {
-                readable: flags.contains(EventFlags::IN),
-                writable: flags.contains(EventFlags::OUT),
-                ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
-            };
-            let parked = shard.watches.tell(Key::from(data.u64()), news);
-            if let Some(downstream) = parked.and_then(|place| shard.lobby.leave(place)) {
-                Servers::dispatch(&shard, downstream);
-            }
+        pass_on(&shard, &mut news)?;
+    }
+}
+
+/// Passes on what news there are at this moment, without waiting; how many. `news` is where they are put.
+///
+/// # Errors
+/// The system's.
+pub(super) fn pass_on(shard: &Rc<Shard>, news: &mut Vec<Event>) -> io::Result<usize> {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    news.clear();
+    match epoll::wait(&shard.watches.set().0, spare_capacity(news), Some(&at_once)) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    }
+    for event in &*news {
+        let (flags, data) = (event.flags, event.data);
+        let news = News {
+            readable: flags.contains(EventFlags::IN),
+            writable: flags.contains(EventFlags::OUT),
+            ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+        };
+        let parked = shard.watches.tell(Key::from(data.u64()), news);
+        if let Some(downstream) = parked.and_then(|place| shard.lobby.leave(place)) {
+            Servers::dispatch(shard, downstream);
         }
     }
+    Ok(news.len())
 }

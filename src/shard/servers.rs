@@ -13,6 +13,7 @@ use std::{
 use super::{
     Shard,
     connection::{self, Downstream},
+    runtime,
 };
 
 /// The servers that have nothing to do, the last to become idle at the end.
@@ -32,7 +33,7 @@ impl Servers {
         let idle = shard.servers.0.borrow_mut().pop();
         let Some(desk) = idle else {
             let desk = Rc::new(Desk { next: RefCell::new(Some(downstream)), waker: RefCell::default() });
-            monoio::spawn(serve(Rc::clone(shard), desk));
+            runtime::spawn(serve(Rc::clone(shard), desk));
             return;
         };
         *desk.next.borrow_mut() = Some(downstream);

@@ -4,24 +4,25 @@
 //! this costs the same as a ring receive (they tie within noise; see `benches/README.md`) and buys three
 //! things: no buffer is lent to the kernel, so an idle connection holds none; no byte is lost when a wait
 //! is dropped; and a send leaves before the loop turns. So the runtime only makes connections, and hands them
-//! over: what it would keep beside a descriptor is more than an idle connection may cost. Nothing above this
-//! file knows which runtime runs.
+//! over (`runtime.rs`): what it would keep beside a descriptor is more than an idle connection may cost. Nothing
+//! above this file knows which runtime runs.
 
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
     net::{SocketAddr, TcpStream},
-    os::fd::{FromRawFd, IntoRawFd},
     rc::Rc,
-    time::Duration,
 };
 
 use socket2::{MsgHdr, SockRef};
 
 use crate::base::block::Block;
 
-use super::watch::{Direction, Key, Watch, Watches};
+use super::{
+    runtime,
+    watch::{Direction, Key, Watch, Watches},
+};
 
 /// One connection's socket.
 pub(super) struct Socket {
@@ -59,12 +60,7 @@ impl Socket {
         timeout_ms: u64,
         watches: &Rc<Watches>,
     ) -> io::Result<Self> {
-        let timeout = Duration::from_millis(timeout_ms);
-        let stream = monoio::time::timeout(timeout, monoio::net::TcpStream::connect_addr(address))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let stream = taken_over(stream);
-        stream.set_nodelay(true)?;
+        let stream = runtime::connect(address, timeout_ms).await?;
         let socket = Self::new(stream, watches)?;
         // Nobody answers before they are asked.
         socket.watch.exhausted(Direction::Read);
@@ -246,15 +242,8 @@ impl Socket {
 
     /// Makes the close that follows a reset, so that the peer cannot take what it got for the whole.
     pub(super) fn reset_on_close(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        runtime::reset_on_close(&self.stream);
     }
-}
-
-/// The system's connection out of the runtime's, which lets go of it.
-#[expect(unsafe_code, reason = "the runtime hands its descriptors over only as numbers")]
-pub(super) fn taken_over(stream: monoio::net::TcpStream) -> TcpStream {
-    // SAFETY: the descriptor is open, and nobody else has it any more.
-    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 /// Runs of bytes one send takes at the most.
