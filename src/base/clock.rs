@@ -82,11 +82,39 @@ impl Default for Clock {
 
 #[expect(unsafe_code, reason = "std's Instant hides its value, which limits that outlive a process need")]
 fn read_us(clock: libc::clockid_t) -> u64 {
+    #[cfg(test)]
+    if let Some(set) = manual::reading(clock) {
+        return set;
+    }
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for one timespec. Both clocks exist on every Linux, so the call
     // cannot fail; were it to, `time` would still be the initialised zero.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1_000
+}
+
+/// Clocks that stand where a test puts them, for all [`Clock`]s of its thread.
+#[cfg(test)]
+pub(crate) mod manual {
+    use std::cell::Cell;
+
+    use super::Moment;
+
+    thread_local! {
+        static SET: Cell<Option<Moment>> = const { Cell::new(None) };
+    }
+
+    /// Puts the clocks at `moment`; lets them go when absent.
+    pub(crate) fn set(moment: Option<Moment>) {
+        SET.set(moment);
+    }
+
+    pub(super) fn reading(clock: libc::clockid_t) -> Option<u64> {
+        SET.get().map(|moment| match clock {
+            libc::CLOCK_REALTIME => moment.unix_us,
+            _ => moment.monotonic_us,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod respond;
 mod ring;
 mod runtime;
 mod servers;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod watch;
 

@@ -2,8 +2,12 @@
 //!
 //! The only calls between an accepted connection and its end that are not plain system calls on a descriptor.
 //! Accepting, the tick and the wait for news have their loops elsewhere (`accept.rs`, `housekeeping.rs`,
-//! `readiness.rs`), each around a function that does not wait.
+//! `readiness.rs`), each around a function that does not wait. In unit tests the simulation stands in for the
+//! runtime, chosen when compiling: production has no trace of it.
 
+#[cfg(test)]
+pub(super) use super::simulation::runtime::{connect, reset_on_close, spawn};
+#[cfg(not(test))]
 pub(super) use ring::{connect, reset_on_close, spawn};
 
 use std::{
@@ -12,6 +16,7 @@ use std::{
 };
 
 /// The runtime itself.
+#[cfg(not(test))]
 mod ring {
     use std::{
         io,

@@ -1,0 +1,306 @@
+//! What must hold, in every world, whatever the peers do.
+//!
+//! Compares what the clients got, what the endpoints saw, what was logged and what the shard still holds. Uses
+//! nothing of the shard's own reckoning but its counters; the limits are reckoned anew from the list of decisions.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    shared::record::Delivery,
+    stage::{
+        limit::{By, Limit},
+        refusal::Code,
+    },
+};
+
+use super::{
+    super::connection::LINGER_MS,
+    client::{Client, says_close},
+    endpoint::{Upstream, id_in},
+    link::Heard,
+    message::body_of,
+    script::Asked,
+    setting::{RESPONSE_MS, TIMEOUTS},
+    world::{Instant, Logged, World},
+};
+
+type Verdict = Result<(), String>;
+
+macro_rules! rule {
+    ($holds:expr, $($broken:tt)*) => {
+        if !$holds {
+            return Err(format!($($broken)*));
+        }
+    };
+}
+
+/// What holds between any two moves.
+pub(super) fn always(world: &World) -> Verdict {
+    let shard = &world.shard;
+    let in_flight = shard.meters().in_flight.get();
+    let cluster = &world.snapshot.clusters[0];
+    let permits: u32 = cluster.endpoints.iter().map(|endpoint| endpoint.load.in_flight()).sum();
+    let active = cluster.meters.of(0).connections_active.get();
+    rule!(u64::from(permits) <= in_flight, "{permits} permits for {in_flight} exchanges");
+    rule!(active <= u64::from(permits), "{active} upstream connections in use for {permits} permits");
+    rule!(
+        in_flight <= world.snapshot.ceilings.in_flight + shard.connections.get() as u64,
+        "{in_flight} in flight"
+    );
+    rule!(shard.connections.get() <= shard.connections_max, "{} connections", shard.connections.get());
+    Ok(())
+}
+
+/// What holds once all peers have done all they can, without any time having passed.
+pub(super) fn nothing_hangs(world: &World) -> Verdict {
+    for client in world.clients.iter().filter(|client| client.is_open()) {
+        let (number, answered) = (client.number, client.answered());
+        rule!(client.is_satisfied(), "client {number} waits after {answered} answers");
+        let closes = client.answers.last().is_some_and(says_close);
+        rule!(!closes, "client {number} waits for the end that was announced");
+    }
+    let in_flight = world.shard.meters().in_flight.get();
+    rule!(in_flight == 0, "{in_flight} exchanges hang");
+    always(world)
+}
+
+/// What holds when all peers have been silent for longer than any time-out.
+pub(super) fn everything_is_given_back(world: &World) -> Verdict {
+    let shard = &world.shard;
+    let meters = shard.meters();
+    let cluster = &world.snapshot.clusters[0];
+    rule!(meters.in_flight.get() == 0, "{} exchanges are left", meters.in_flight.get());
+    for endpoint in &cluster.endpoints {
+        let permits = endpoint.load.in_flight();
+        rule!(permits == 0, "{permits} permits of {} are not given back", endpoint.name);
+    }
+    rule!(shard.buffers.rented() == 0, "{} blocks are not given back", shard.buffers.rented());
+    rule!(shard.replies.rented() == 0, "{} reply blocks are not given back", shard.replies.rented());
+    rule!(shard.connections.get() == 0, "{} connections are left", shard.connections.get());
+    rule!(shard.farewells.get() == 0, "{} farewells are left", shard.farewells.get());
+    let meters = cluster.meters.of(0);
+    rule!(meters.connections_active.get() == 0, "{} leases are left", meters.connections_active.get());
+    rule!(
+        meters.connections_idle.get() == 0,
+        "{} pooled connections are left",
+        meters.connections_idle.get()
+    );
+    Ok(())
+}
+
+/// What holds of the whole story, when everybody has read all there is.
+pub(super) fn verdict(world: &World) -> Verdict {
+    let meters = world.shard.meters();
+    let counted = meters.log_records.get();
+    rule!(counted == world.records.len() as u64, "{counted} records counted, {} found", world.records.len());
+    let seen = sightings(&world.upstreams)?;
+    for upstream in &world.upstreams {
+        let ended = upstream.end.is_some() || !upstream.is_open();
+        rule!(ended, "upstream {} was never closed", upstream.number);
+    }
+    let mut decisions = Vec::new();
+    for client in &world.clients {
+        let records: Vec<&Logged> =
+            world.records.iter().filter(|record| record.client == client.number).collect();
+        one_client(world, client, &records, &seen, &mut decisions)
+            .map_err(|broken| format!("client {}: {broken}", client.number))?;
+    }
+    for id in seen.keys() {
+        let is_known = world.records.iter().any(|record| record.id == *id);
+        rule!(is_known, "{id} was seen by an endpoint and never logged");
+    }
+    decisions.sort_by_key(|decision| decision.at);
+    for (index, route) in world.snapshot.routes.routes().iter().enumerate() {
+        let of_route: Vec<&Decision<'_>> =
+            decisions.iter().filter(|decision| usize::from(decision.route) == index).collect();
+        limits_were_kept(&route.limits, &of_route).map_err(|broken| format!("{}: {broken}", route.path))?;
+    }
+    Ok(())
+}
+
+/// How often endpoints saw something of each request.
+fn sightings(upstreams: &[Upstream]) -> Result<BTreeMap<String, usize>, String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for upstream in upstreams {
+        for message in &upstream.seen {
+            let id = id_in(&message.start_line);
+            rule!(!id.is_empty(), "upstream {}: whose is {:?}?", upstream.number, message.start_line);
+            *seen.entry(id.to_owned()).or_default() += 1;
+            let named = message.field("X-Request-Id").unwrap_or(id);
+            rule!(named == id, "{id} came to an endpoint as {named}");
+            let bytes = message.body.len();
+            rule!(message.body == body_of(id, bytes), "{id}: its body came to an endpoint as another");
+            let meant = message.field("X-Sent").and_then(|sent| sent.parse::<usize>().ok());
+            if let (true, Some(meant)) = (message.complete, meant) {
+                rule!(bytes == meant, "{id}: {bytes} of {meant} bytes of its body were passed off as all");
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Codes of refusals of heads that could not be read.
+const OF_HEADS: [Code; 8] = [
+    Code::HeadMalformed,
+    Code::FramingAmbiguous,
+    Code::HeadTimeout,
+    Code::TargetTooLong,
+    Code::HeadTooLarge,
+    Code::NotImplemented,
+    Code::VersionNotSupported,
+    Code::Overloaded,
+];
+
+/// Whether the limits let a request pass.
+struct Decision<'a> {
+    at: Instant,
+    route: u16,
+    key: &'a str,
+    is_admitted: bool,
+}
+
+fn one_client<'a>(
+    world: &World,
+    client: &'a Client,
+    records: &[&Logged],
+    seen: &BTreeMap<String, usize>,
+    decisions: &mut Vec<Decision<'a>>,
+) -> Verdict {
+    rule!(!client.is_open(), "its connection was never closed");
+    let (records_count, answers) = (records.len(), client.answers.len());
+    if client.is_one_too_many {
+        rule!(records.is_empty(), "turned away, and {records_count} records");
+        rule!(client.answers.iter().all(|answer| answer.status() == 503), "turned away, and answered");
+        return Ok(());
+    }
+    rule!(records_count <= client.visit.asked.len(), "{records_count} records");
+    rule!(answers <= records_count, "{answers} answers and {records_count} records");
+    for (place, (record, asked)) in records.iter().zip(&client.visit.asked).enumerate() {
+        let refused_as = |code: Code| record.code == Some(code as u8);
+        let was_read = asked.is_readable && !OF_HEADS.into_iter().any(refused_as) || record.id == asked.id;
+        if was_read {
+            rule!(record.id == asked.id, "{} is logged as {}", asked.id, record.id);
+            rule!(place < client.head_sent.len(), "{} is logged, its head was never sent", asked.id);
+        }
+        one_record(world, record, asked, seen)?;
+        match client.answers.get(place) {
+            Some(_) => one_answer(client, place, record, asked)?,
+            None => {
+                let ended_well = client.end == Some(Heard::End) && !client.has_parted;
+                rule!(
+                    !ended_well || record.status == 499,
+                    "{}: {} logged, nothing came",
+                    asked.id,
+                    record.status
+                );
+            }
+        }
+        if let (Some(route), true) = (record.route, refused_as(Code::QuotaExceeded) || record.has_endpoint) {
+            let before = place.checked_sub(1).map(|before| records[before].at);
+            let at = client.head_sent[place].max(before.unwrap_or(client.head_sent[place]));
+            decisions.push(Decision { at, route, key: &asked.key, is_admitted: record.has_endpoint });
+        }
+    }
+    // Over TCP, bytes that nobody read turn a close into a reset, which can overtake the answer before it.
+    let is_whole = client.answers.last().is_some_and(|answer| answer.complete);
+    let is_reset = client.end == Some(Heard::Reset) && is_whole && !client.has_parted;
+    let last_us = records.last().map_or(0, |record| record.at.us);
+    let was_heard_out = client.ended_us >= last_us + LINGER_MS * 1_000;
+    // Nor is one who takes nothing owed anything.
+    let was_given_up = records.last().is_some_and(|record| record.status == 499);
+    rule!(
+        !is_reset || was_heard_out || was_given_up,
+        "its last answer was put at risk by a close over unread bytes"
+    );
+    Ok(())
+}
+
+/// What a record says against what the endpoints saw.
+fn one_record(world: &World, record: &Logged, asked: &Asked, seen: &BTreeMap<String, usize>) -> Verdict {
+    let id = &asked.id;
+    let times = seen.get(id).copied().unwrap_or(0);
+    let most = if asked.may_repeat() { 2 } else { 1 };
+    rule!(times <= most, "{} {id} came to endpoints {times} times", asked.method);
+    rule!(
+        times <= usize::from(record.attempts),
+        "{id} was seen {times} times in {} attempts",
+        record.attempts
+    );
+    match record.delivery {
+        Delivery::NotSent => rule!(times == 0, "{id} is said not to be sent, and was seen"),
+        Delivery::MaybeSent => {}
+        Delivery::Answered => rule!(times > 0, "{id} is said to be answered, and was never seen"),
+    }
+    let waited_ms = if world.is_cutting() { u64::MAX } else { record.duration_us / 1_000 };
+    for (code, timeout_ms) in [
+        (Code::UpstreamTimeout, RESPONSE_MS),
+        (Code::HeadTimeout, TIMEOUTS.head_ms),
+        (Code::BodyTimeout, TIMEOUTS.body_ms),
+    ] {
+        let is_early = record.code == Some(code as u8) && waited_ms.saturating_add(1) < timeout_ms;
+        rule!(!is_early, "{id}: {} after {waited_ms} ms", code.answer().word);
+    }
+    Ok(())
+}
+
+/// What a client got against what it asked and what was logged.
+fn one_answer(client: &Client, place: usize, record: &Logged, asked: &Asked) -> Verdict {
+    let (answer, id) = (&client.answers[place], &asked.id);
+    let status = answer.status();
+    let is_logged = status == record.status || !answer.complete && record.status == 499;
+    rule!(is_logged, "{id}: {} logged, {status} answered", record.status);
+    let named = answer.field("X-Request-Id").unwrap_or_default();
+    rule!(named == record.id, "{id}: logged as {}, answered as {named}", record.id);
+    let Some(echo) = answer.field("X-Echo") else {
+        let delivery = answer.field("Tollgate-Delivery");
+        rule!(status < 500 || delivery.is_some(), "{id}: {status} without Tollgate-Delivery");
+        let is_promise = delivery == Some("not-sent");
+        rule!(
+            !is_promise || record.delivery == Delivery::NotSent,
+            "{id}: promised not-sent, logged otherwise"
+        );
+        let problem = answer.field("Content-Type") == Some("application/problem+json");
+        rule!(problem, "{id}: neither an endpoint's answer nor one of the gateway's: {answer:?}");
+        return Ok(());
+    };
+    rule!(echo == id, "{id} got the answer to {echo}");
+    let bytes = answer.body.len();
+    rule!(answer.body == body_of(id, bytes), "{id}: its answer's body is another's");
+    let meant = answer.field("X-Length").and_then(|length| length.parse::<usize>().ok());
+    if let (true, Some(meant)) = (answer.complete, meant) {
+        rule!(bytes == meant, "{id}: {bytes} of {meant} bytes of its answer were passed off as all");
+    }
+    Ok(())
+}
+
+/// Reckons every decision of a route's limits anew. With quotas of no more than a cell for each unit the answer is
+/// exact: a request passes if and only if every window behind it has a unit left.
+fn limits_were_kept(limits: &[Limit], decisions: &[&Decision<'_>]) -> Verdict {
+    let mut admitted: Vec<(u64, &str)> = Vec::new();
+    for together in decisions.chunk_by(|one, other| one.at.turn == other.at.turn) {
+        let now_us = together[0].at.us;
+        // Which came first within one move of the world nobody knows, so all that passed are counted first.
+        let passed = together.iter().filter(|decision| decision.is_admitted);
+        admitted.extend(passed.map(|decision| (now_us, decision.key)));
+        for decision in together {
+            let mut is_full = false;
+            for limit in limits {
+                for window in limit.quota.windows() {
+                    let used = admitted
+                        .iter()
+                        .filter(|(at_us, key)| {
+                            now_us - at_us < window.length_us()
+                                && (limit.by == By::Route || *key == decision.key)
+                        })
+                        .count();
+                    let quota = window.limit() as usize;
+                    rule!(used <= quota, "{used} passed in a window of {quota} for {}", decision.key);
+                    is_full |= used == quota;
+                }
+            }
+            let is_justified = decision.is_admitted || is_full;
+            rule!(is_justified, "{} was refused at {now_us} us with no window used up", decision.key);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! How the shard of a world is configured: routes and limits, bounds that are small enough to be reached.
+//!
+//! Quotas have no more units than a window has cells, so that the limits can be reckoned anew exactly.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use crate::{
+    shared::{lifecycle::Lifecycle, log_ring::LogSender, meters::PerShard},
+    stage::{
+        balance::Cluster,
+        fixture,
+        headroom::Ceilings,
+        limit::{By, Limit},
+        route::Route,
+        snapshot::{Snapshot, Timeouts},
+    },
+};
+
+use super::{
+    super::{BufferPlan, Driver, ShardPlan},
+    script::{self, ROUTES},
+};
+
+/// The time-outs of this world, in milliseconds.
+pub(super) const TIMEOUTS: Timeouts = Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000 };
+/// How long an endpoint may take to answer.
+pub(super) const RESPONSE_MS: u64 = 4_000;
+/// How long a connection may take to be made.
+const CONNECT_MS: u64 = 1_000;
+/// How long a connection may wait in the pool.
+const POOL_IDLE_MS: u64 = 2_500;
+
+/// The plan of one world's shard, which logs to `log`.
+pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
+    let connections_max = if rng.u32(..4) == 0 { 4 } else { 100 };
+    let buffer_bytes = if rng.u32(..4) == 0 { 8 * 32 * 1024 } else { 4 << 20 };
+    ShardPlan {
+        index: 0,
+        cpu: None,
+        driver: Driver::Epoll,
+        listeners: Vec::new(),
+        connections_max,
+        head_bytes_max: script::HEAD_BYTES_MAX,
+        buffers: BufferPlan::new(buffer_bytes, script::HEAD_BYTES_MAX, connections_max),
+        tokens_max: 16,
+        log: Some(log),
+        snapshot: Arc::new(snapshot(rng)),
+        lifecycle: Arc::new(Lifecycle::default()),
+        meters: Arc::new(PerShard::new(1)),
+    }
+}
+
+/// The configuration of one world.
+fn snapshot(rng: &mut Rng) -> Snapshot {
+    let header = || By::Header("X-Payer".into());
+    let limits: [Vec<Limit>; 5] = [
+        vec![],
+        vec![fixture::limit(header(), "2/second;5 per 20 seconds")],
+        vec![fixture::limit(header(), "3/second"), fixture::limit(By::Route, "6 per 5 seconds")],
+        vec![fixture::limit(By::Consumer, "3 per 4 seconds")],
+        vec![],
+    ];
+    let routes = ROUTES.iter().zip(limits).zip(0..).map(|((name, limits), index)| Route {
+        limits: limits.into(),
+        keys: (*name == "token").then_some(0),
+        body_bytes_max: match *name {
+            "small" => script::SMALL_BODY_BYTES_MAX,
+            _ => script::BODY_BYTES_MAX,
+        } as u64,
+        ..fixture::route(&format!("/{name}"), index)
+    });
+    let cluster = Cluster {
+        connect_timeout_ms: CONNECT_MS,
+        response_timeout_ms: RESPONSE_MS,
+        idle_timeout_ms: POOL_IDLE_MS,
+        idle_max: 1 + rng.usize(..3),
+        ..fixture::cluster(&[1, 1, 2])
+    };
+    Snapshot {
+        clusters: [cluster].into(),
+        endpoints: 3,
+        timeouts: TIMEOUTS,
+        ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
+        keepalive_requests: if rng.u32(..4) == 0 { 2 } else { 1_000 },
+        ..fixture::snapshot(routes.collect())
+    }
+}
