@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use rustix::event::PollFd;
+
 use super::{
     link::{Heard, Link},
     message::{Event, Message, Parser, Side},
@@ -28,8 +30,8 @@ pub(super) struct Client {
     pub(super) head_sent: Vec<Instant>,
     /// How the connection ended, as the client saw it.
     pub(super) end: Option<Heard>,
-    /// When it saw that.
-    pub(super) ended_us: u64,
+    /// When the gateway closed it.
+    pub(super) closed_us: Option<u64>,
     /// Whether the client itself broke off.
     pub(super) has_parted: bool,
     /// Whether the gateway takes nothing more from it.
@@ -51,7 +53,7 @@ impl Client {
             answers: Vec::new(),
             head_sent: Vec::new(),
             end: None,
-            ended_us: 0,
+            closed_us: None,
             has_parted: false,
             is_unheard: false,
             is_one_too_many,
@@ -66,6 +68,11 @@ impl Client {
     /// Whether it has a connection still.
     pub(super) fn is_open(&self) -> bool {
         self.link.is_some()
+    }
+
+    /// What tells whether the gateway has closed, as long as that is not known.
+    pub(super) fn hang_up(&self) -> Option<PollFd<'_>> {
+        self.link.as_ref().filter(|_| self.closed_us.is_none()).map(Link::hang_up)
     }
 
     /// Complete answers so far.
@@ -150,7 +157,7 @@ impl Client {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(&mut self, now: Instant) -> Result<bool, String> {
+    pub(super) fn read(&mut self) -> Result<bool, String> {
         let Some(link) = &mut self.link else { return Ok(false) };
         let room = self.visit.bytes_at_once[1].min(self.visit.appetite.saturating_sub(self.heard));
         if room == 0 {
@@ -166,7 +173,6 @@ impl Client {
             }
             end => {
                 self.end = Some(end);
-                self.ended_us = now.us;
                 self.link = None;
                 if end == Heard::End && self.is_in_answer && self.parser.closed() {
                     self.take_answer();

@@ -28,6 +28,8 @@ pub(super) struct Upstream {
     kept_back: Vec<u8>,
     /// Whether the connection closes behind what is kept back.
     closes: bool,
+    /// Whether it has said more than it was asked: nobody may ask it anything again.
+    is_spoiled: bool,
     /// Heads of requests, in order; whether their bodies were read to the end.
     pub(super) seen: Vec<Message>,
     /// How the connection ended, as the endpoint saw it.
@@ -47,6 +49,7 @@ impl Upstream {
             parting: None,
             kept_back: Vec::new(),
             closes: false,
+            is_spoiled: false,
             seen: Vec::new(),
             end: None,
         }
@@ -112,6 +115,10 @@ impl Upstream {
             match event {
                 Some(Event::Head) => {
                     let message = self.parser.message.clone();
+                    if self.is_spoiled {
+                        let (number, line) = (self.number, message.start_line);
+                        return Err(format!("upstream {number} had said too much, and was asked {line}"));
+                    }
                     let method = message.start_line.split(' ').next().unwrap_or_default();
                     let id = message.field("X-Request-Id").unwrap_or_default();
                     let reply = match self.is_honest {
@@ -166,6 +173,7 @@ impl Upstream {
                 Some(written) => {
                     self.outbox.drain(..written);
                     if self.outbox.len() <= surplus {
+                        self.is_spoiled = surplus > 0;
                         self.outbox.clear();
                     }
                     written > 0
@@ -189,6 +197,7 @@ impl Upstream {
     pub(super) fn blurt(&mut self) {
         if let Some(link) = &mut self.link {
             let _ = link.write(script::UNASKED);
+            self.is_spoiled = true;
         }
     }
 

@@ -139,17 +139,8 @@ fn sightings(upstreams: &[Upstream]) -> Result<BTreeMap<String, usize>, String> 
     Ok(seen)
 }
 
-/// Codes of refusals of heads that could not be read.
-const OF_HEADS: [Code; 8] = [
-    Code::HeadMalformed,
-    Code::FramingAmbiguous,
-    Code::HeadTimeout,
-    Code::TargetTooLong,
-    Code::HeadTooLarge,
-    Code::NotImplemented,
-    Code::VersionNotSupported,
-    Code::Overloaded,
-];
+/// What a request whose head is as it should be can be refused as without its id being known.
+const UNREAD: [Code; 2] = [Code::HeadTimeout, Code::Overloaded];
 
 /// Whether the limits let a request pass.
 struct Decision<'a> {
@@ -177,7 +168,7 @@ fn one_client<'a>(
     rule!(answers <= records_count, "{answers} answers and {records_count} records");
     for (place, (record, asked)) in records.iter().zip(&client.visit.asked).enumerate() {
         let refused_as = |code: Code| record.code == Some(code as u8);
-        let was_read = asked.is_readable && !OF_HEADS.into_iter().any(refused_as) || record.id == asked.id;
+        let was_read = asked.is_readable && !UNREAD.into_iter().any(refused_as) || record.id == asked.id;
         if was_read {
             rule!(record.id == asked.id, "{} is logged as {}", asked.id, record.id);
             rule!(place < client.head_sent.len(), "{} is logged, its head was never sent", asked.id);
@@ -205,7 +196,7 @@ fn one_client<'a>(
     let is_whole = client.answers.last().is_some_and(|answer| answer.complete);
     let is_reset = client.end == Some(Heard::Reset) && is_whole && !client.has_parted;
     let last_us = records.last().map_or(0, |record| record.at.us);
-    let was_heard_out = client.ended_us >= last_us + LINGER_MS * 1_000;
+    let was_heard_out = client.closed_us.is_none_or(|closed_us| closed_us >= last_us + LINGER_MS * 1_000);
     // Nor is one who takes nothing owed anything.
     let was_given_up = records.last().is_some_and(|record| record.status == 499);
     rule!(

@@ -15,6 +15,7 @@ use std::{
     rc::Rc,
 };
 
+use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use super::runtime::Runtime;
@@ -93,6 +94,11 @@ impl Link {
         let bytes = self.end.peek(&mut seen).unwrap_or(0);
         seen.truncate(bytes);
         seen
+    }
+
+    /// What tells whether the shard has closed its end.
+    pub(super) fn hang_up(&self) -> PollFd<'_> {
+        PollFd::new(&self.end, PollFlags::empty())
     }
 
     /// Says that nothing more will be sent.

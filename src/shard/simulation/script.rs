@@ -88,7 +88,7 @@ pub(super) fn visit(rng: &mut Rng, number: usize) -> Visit {
         is_pipelined: rng.u32(..100) < 35,
         bytes_at_once: [at_once(rng), at_once(rng)],
         parting: parting.map(|parting| (rng.usize(..=total), parting)),
-        appetite: if rng.u32(..100) < 8 { rng.usize(..2_000) } else { usize::MAX },
+        appetite: if rng.u32(..100) < 12 { rng.usize(..2_000) } else { usize::MAX },
     }
 }
 
@@ -106,9 +106,11 @@ pub(super) fn at_once(rng: &mut Rng) -> usize {
 fn length(rng: &mut Rng) -> usize {
     match rng.u32(..100) {
         0..15 => 0,
-        15..70 => rng.usize(..300),
-        70..90 => rng.usize(..9_000),
-        90..97 => rng.usize(..60_000),
+        15..65 => rng.usize(..300),
+        65..85 => rng.usize(..9_000),
+        // About as much as a block holds.
+        85..92 => rng.usize(30_000..50_000),
+        92..97 => rng.usize(..80_000),
         _ => rng.usize(..300_000),
     }
 }
@@ -130,7 +132,7 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
     let body = body_of(&id, if carries { length(rng) } else { 0 });
     let mut is_readable = true;
 
-    let version = if is_last && rng.u32(..100) < 8 { "1.0" } else { "1.1" };
+    let version = if is_last && rng.u32(..100) < 15 { "1.0" } else { "1.1" };
     let mut head =
         format!("{method} /{route}/{id} HTTP/{version}\r\nHost: shop.example\r\nX-Request-Id: {id}\r\n");
     write!(head, "X-Payer: {payer}\r\nX-Sent: {}\r\n", body.len()).expect("a string takes it");
@@ -160,7 +162,7 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
     let head_bytes = bytes.len();
     if chunked {
         bytes.extend(chunks(rng, &body));
-        if is_last && !body.is_empty() && rng.u32(..100) < 6 {
+        if is_last && !body.is_empty() && rng.u32(..100) < 12 {
             // The body breaks the rules before its end, and nobody may take it for whole.
             let end = bytes.iter().rposition(|&byte| byte == b'0').expect("the last chunk's size");
             bytes.truncate(end);
@@ -215,7 +217,7 @@ pub(super) struct Reply {
 pub(super) fn honest_reply(rng: &mut Rng, id: &str, method: &str) -> Reply {
     let (bytes, closes) = answer(rng, id, method);
     let parting = closes.then_some(Parting::Close);
-    Reply { is_early: rng.u32(..100) < 10, bytes, kept_back: Vec::new(), closes, parting }
+    Reply { is_early: rng.u32(..100) < 20, bytes, kept_back: Vec::new(), closes, parting }
 }
 
 /// Any answer, or none.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use crate::{
     base::clock::{Moment, manual},
@@ -122,7 +122,7 @@ impl World {
             4..8 => Mood::Troubled,
             _ => Mood::Away,
         });
-        let moods = if rng.u32(..8) == 0 { [Mood::Away; 3] } else { moods };
+        let moods = if rng.u32(..6) == 0 { [Mood::Away; 3] } else { moods };
         Self {
             runtime,
             shard,
@@ -171,10 +171,9 @@ impl World {
         }
         self.fall_silent()?;
         invariants::everything_is_given_back(self)?;
-        let now = self.now();
         for client in &mut self.clients {
             client.recover();
-            while client.read(now)? {}
+            while client.read()? {}
         }
         for upstream in &mut self.upstreams {
             while upstream.read(&mut self.rng)? {}
@@ -274,7 +273,7 @@ impl World {
             return;
         }
         let visit = script::visit(&mut self.rng, number);
-        let send_bytes = (self.rng.u32(..100) < 30).then_some(4_096);
+        let send_bytes = (self.rng.u32(..100) < 50).then_some(4_096);
         let (link, stream) = Link::pair(&self.runtime, send_bytes);
         let is_one_too_many = self.shard.connections.get() >= self.shard.connections_max;
         self.note(format_args!("client {number} arrives with {} requests", visit.asked.len()));
@@ -286,7 +285,7 @@ impl World {
         let now = self.now();
         let client = &mut self.clients[place];
         let sent = client.send(now);
-        let read = client.read(now)?;
+        let read = client.read()?;
         if client.is_open() && client.is_satisfied() && self.rng.u32(..4) == 0 {
             client.leave();
         }
@@ -377,6 +376,7 @@ impl World {
             }
         }
         self.read_log();
+        self.note_closes()?;
         self.turn += 1;
         Ok(())
     }
@@ -415,7 +415,7 @@ impl World {
     fn answer(&mut self, dial: &Dial) {
         let (number, endpoint) = (self.upstreams.len(), self.endpoint_at(dial.address));
         self.note(format_args!("upstream {number} to endpoint {endpoint}"));
-        let send_bytes = (self.rng.u32(..100) < 30).then_some(4_096);
+        let send_bytes = (self.rng.u32(..100) < 50).then_some(4_096);
         let (link, stream) = Link::pair(&self.runtime, send_bytes);
         let is_honest = self.has_recovered || self.moods[endpoint] != Mood::Troubled;
         self.upstreams.push(Upstream::new(number, is_honest, link, &mut self.rng));
@@ -425,6 +425,22 @@ impl World {
     fn endpoint_at(&self, address: SocketAddr) -> usize {
         let endpoints = &self.snapshot.clusters[0].endpoints;
         endpoints.iter().position(|endpoint| endpoint.address == address).expect("an endpoint of the cluster")
+    }
+
+    fn note_closes(&mut self) -> Result<(), String> {
+        let (places, mut asked): (Vec<usize>, Vec<PollFd<'_>>) = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(place, client)| Some((place, client.hang_up()?)))
+            .unzip();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut asked, Some(&at_once)).map_err(|error| error.to_string())?;
+        let closed: Vec<bool> = asked.iter().map(|asked| asked.revents().contains(PollFlags::HUP)).collect();
+        for (place, _) in places.into_iter().zip(closed).filter(|(_, is_closed)| *is_closed) {
+            self.clients[place].closed_us = Some(self.clock.monotonic_us);
+        }
+        Ok(())
     }
 
     fn read_log(&mut self) {
@@ -465,7 +481,7 @@ impl World {
             for place in 0..self.clients.len() {
                 let now = self.now();
                 has_moved |= self.clients[place].send(now) > 0;
-                has_moved |= self.clients[place].read(now)?;
+                has_moved |= self.clients[place].read()?;
             }
             for upstream in &mut self.upstreams {
                 has_moved |= upstream.read(&mut self.rng)?;
