@@ -126,6 +126,24 @@ fn a_refusal_that_leaves_the_framing_sound_keeps_the_pipeline() {
     assert_eq!(client.answer().text(), "ok");
 }
 
+/// Broken by reading the beginning of a body twice once no endpoint could be reached: its end, which looks like
+/// requests, would then be taken for some.
+#[test]
+fn a_body_that_nobody_took_is_no_request() {
+    let gateway = Setup::proxy(Endpoint::nowhere()).set("bounds", "head_bytes_max = \"16KiB\"").start();
+    // More than a buffer holds beside the head, and not too long to be read for nothing.
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_200);
+    let wire = post(&format!("Content-Length: {}\r\n", hidden.len()), &hidden);
+    let next = b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for _ in 0..4 {
+        let fate = fate(&gateway, &[&wire[..], next].concat());
+        let unreachable = (502, "upstream_unreachable".to_owned());
+        assert_eq!(fate, [unreachable.clone(), unreachable]);
+    }
+    let paths: Vec<_> = gateway.log(8).iter().map(|line| line["path"].as_str().map(str::to_owned)).collect();
+    assert!(paths.iter().all(|path| path.as_deref() != Some("/hidden")), "{paths:?}");
+}
+
 #[test]
 fn two_framings_are_none() {
     refused_posts(
