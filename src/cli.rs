@@ -1,12 +1,13 @@
 //! The command line: what each command is for, and the exit codes.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     base::clock::Clock,
     control::{
+        admin_client::{self, NoAnswer, Question},
         config::{self, Issues, environment},
         token::{Claims, mint},
     },
@@ -19,12 +20,14 @@ use crate::{
 const USAGE: u8 = 64;
 /// An address could not be bound.
 const UNBOUND: u8 = 69;
+/// There is no gateway where one was looked for.
+const UNREACHABLE: u8 = 69;
 /// The configuration was refused.
 const REFUSED: u8 = 78;
 
 /// An API gateway for payment systems: exact limits, no double payments, one shard per core on io_uring.
 ///
-/// Exit codes: 0 done, 64 wrong usage, 69 an address could not be bound, 70 a bug, 78 configuration refused.
+/// Exit codes: 0 done, 64 wrong usage, 69 an address could not be bound or nobody answers there, 70 a bug, 78 configuration refused.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version)]
 struct Cli {
@@ -37,7 +40,8 @@ enum Command {
     /// Serve.
     ///
     /// Serves the configuration in FILE until SIGTERM or SIGINT, then lets requests in flight finish within
-    /// timeouts.drain and ends. SIGUSR1 opens the access log anew. SIGHUP and SIGUSR2 do nothing in this version.
+    /// timeouts.drain and ends. SIGHUP puts the file as it then stands in force, SIGUSR1 opens the access log anew.
+    /// SIGUSR2 does nothing in this version.
     Run {
         /// The configuration, in TOML.
         #[arg(long, value_name = "FILE")]
@@ -54,6 +58,23 @@ enum Command {
         /// The configuration, in TOML.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Say how a running gateway is doing, as JSON.
+    Status {
+        #[command(flatten)]
+        gateway: Running,
+    },
+    /// Have a running gateway put its configuration file, as it now stands, in force.
+    ///
+    /// Ends with 78 and every mistake in the file if there is one; the old configuration then stays in force.
+    Reload {
+        #[command(flatten)]
+        gateway: Running,
+    },
+    /// Have a running gateway finish what is in flight, then end.
+    Drain {
+        #[command(flatten)]
+        gateway: Running,
     },
     /// Mint a token for a configured HMAC key, for development and load tests.
     Token {
@@ -78,6 +99,14 @@ enum Command {
     },
 }
 
+/// Which gateway a command is for.
+#[derive(Debug, clap::Args)]
+struct Running {
+    /// Its listen.admin.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+}
+
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -100,6 +129,9 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Demo => demo::run().map_err(Failure::from),
         Command::Check { file } => check(&file),
+        Command::Status { gateway } => ask(&gateway, Question::Status),
+        Command::Reload { gateway } => ask(&gateway, Question::Reload),
+        Command::Drain { gateway } => ask(&gateway, Question::Drain),
         Command::Token { config, jwt, sub, scope, ttl, kid } => {
             token(&config, &jwt, &sub, scope.as_deref(), ttl, kid.as_deref())
         }
@@ -138,7 +170,7 @@ impl From<Issues> for Failure {
 
 fn run(path: &std::path::Path) -> Result<(), Failure> {
     let plan = config::load(path, &environment)?;
-    let gateway = Gateway::start(plan)?;
+    let gateway = Gateway::start(plan, Some(path.to_owned()))?;
     gateway.serve(std::future::ready(())).map_err(|error| StartError::Refused(error.to_string()).into())
 }
 
@@ -147,6 +179,25 @@ fn check(path: &std::path::Path) -> Result<(), Failure> {
     let plan = config::load(path, &environment)?;
     println!("{}: good ({} routes, {} clusters)", path.display(), plan.routes.len(), plan.clusters.len());
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn ask(gateway: &Running, question: Question) -> Result<(), Failure> {
+    match admin_client::ask(gateway.admin, question) {
+        Ok(answer) => {
+            println!("{answer:#}");
+            Ok(())
+        }
+        Err(NoAnswer::Unreachable(message)) => {
+            Err(Failure { code: UNREACHABLE, message: format!("{message}\n") })
+        }
+        Err(NoAnswer::Refused(answer)) => {
+            let mistakes = answer["mistakes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let lines: Vec<&str> = mistakes.iter().filter_map(serde_json::Value::as_str).collect();
+            let message = if lines.is_empty() { format!("{answer:#}\n") } else { lines.join("\n") + "\n" };
+            Err(Failure { code: REFUSED, message })
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]

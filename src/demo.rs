@@ -47,7 +47,7 @@ pub fn run() -> Result<(), StartError> {
     let claims =
         Claims { consumer: "demo-shop", scope: Some("payments:write"), ttl_s: 86_400, issued_s: now_s };
     let token = mint(&plan.key_sets[0], None, &claims).map_err(StartError::Refused)?;
-    let gateway = Gateway::start(plan)?;
+    let gateway = Gateway::start(plan, None)?;
     explain(&gateway, &endpoints, &token);
     let names = endpoints.clone();
     gateway

@@ -6,10 +6,12 @@
 use std::{
     future::Future,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Runtime, sync::Notify};
 
@@ -20,13 +22,14 @@ use crate::{
         config::{
             Plan, compile,
             plan::{DriverChoice, LogSink},
-            view,
         },
+        lasting::Lasting,
         machine::{self, mebibytes},
-        metrics::View,
         observer,
+        reload::Reloader,
         signals::{Order, Signals},
         topology::Placement,
+        view::{Told, View},
     },
     shard::{self, BufferPlan, Driver, Rung, ShardPlan},
     shared::{
@@ -55,21 +58,20 @@ pub struct Gateway {
     runtime: Runtime,
     signals: Signals,
     admin_listener: TcpListener,
-    admin_config: Arc<serde_json::Value>,
-    view: Arc<View>,
+    reloader: Arc<Reloader>,
+    view: Arc<ArcSwap<View>>,
     log: Option<AccessLog>,
-    drain_ms: u64,
 }
 
 /// Connections that may wait to be accepted, per shard and address; the system's own bound applies too.
 const BACKLOG: i32 = 4096;
 
 impl Gateway {
-    /// Binds everything and starts the shards.
+    /// Binds everything and starts the shards. `path` is where the plan came from and is read again on reload.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(plan: Plan) -> Result<Self, StartError> {
+    pub fn start(plan: Plan, path: Option<PathBuf>) -> Result<Self, StartError> {
         let (runtime, signals) = control_loop().map_err(|error| {
             StartError::Refused(format!("the control thread's loop cannot be made: {error}"))
         })?;
@@ -84,9 +86,10 @@ impl Gateway {
         let admin = admin_listener.local_addr().map_err(|error| StartError::Unbound(error.to_string()))?;
 
         let driver = driver(plan.driver)?;
-        let (log_plan, bounds, drain_ms) = (plan.log.clone(), plan.bounds.clone(), plan.timeouts.drain_ms);
-        let admin_config = Arc::new(view::view(&plan));
-        let snapshot = Arc::new(compile::compile(plan, shards).map_err(StartError::Refused)?);
+        let (log_plan, bounds) = (plan.log.clone(), plan.bounds.clone());
+        let (lasting, told) = (Lasting::of(&plan), Told::of(&plan));
+        let snapshot = Arc::new(compile::compile(plan, shards, None).map_err(StartError::Refused)?);
+        let published = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| log_ring(log_plan.ring_bytes))
             .map(|(sender, receiver)| (Some(sender), receiver))
@@ -117,7 +120,7 @@ impl Gateway {
                 buffers,
                 tokens_max: bounds.tokens,
                 log: senders.pop().flatten(),
-                snapshot: Arc::clone(&snapshot),
+                snapshot: Arc::clone(&published),
                 lifecycle: Arc::clone(&lifecycle),
                 meters: Arc::clone(&meters),
             })
@@ -134,13 +137,18 @@ impl Gateway {
         machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
+        let drivers = drivers.into();
         let view =
-            Arc::new(View { snapshot, shards: meters, lifecycle, log: log_counts, drivers, busy_permille });
+            View { snapshot, told, shards: meters, lifecycle, log: log_counts, drivers, busy_permille };
+        let view = Arc::new(ArcSwap::from_pointee(view));
+        let generations = log.as_ref().map(AccessLog::generations);
+        let reloader = Reloader::new(path, lasting, shards, published, Arc::clone(&view), generations);
         for address in &listen {
             tracing::info!("listening on {address}");
         }
         tracing::info!("admin on {admin}");
-        Ok(Self { listen, admin, runtime, signals, admin_listener, admin_config, view, log, drain_ms })
+        let reloader = Arc::new(reloader);
+        Ok(Self { listen, admin, runtime, signals, admin_listener, reloader, view, log })
     }
 
     /// Serves until told to stop, then drains. `beside` runs on the control thread meanwhile.
@@ -148,11 +156,15 @@ impl Gateway {
     /// # Errors
     /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
-        let Self { runtime, mut signals, view, log, .. } = self;
+        let Self { runtime, mut signals, reloader, view, log, .. } = self;
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
-            let admin =
-                Admin { view: Arc::clone(&view), config: self.admin_config, drain: Arc::clone(&drain) };
+            let admin = Admin {
+                view: Arc::clone(&view),
+                reloader: Arc::clone(&reloader),
+                started: Instant::now(),
+                drain: Arc::clone(&drain),
+            };
             self.admin_listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(self.admin_listener)?;
             tokio::spawn(async move {
@@ -160,19 +172,20 @@ impl Gateway {
                     tracing::error!("the admin API ended: {error}");
                 }
             });
-            tokio::spawn(observer::run(Arc::clone(&view)));
+            tokio::spawn(observer::run(view.load_full()));
             tokio::select! {
-                () = wait_for_the_end(&mut signals, log.as_ref()) => {}
+                () = wait_for_the_end(&mut signals, log.as_ref(), &reloader) => {}
                 () = drain.notified() => {}
                 () = async { beside.await; std::future::pending().await } => {}
             }
-            drain_shards(&view, self.drain_ms, &mut signals, log.as_ref()).await;
+            drain_shards(&view.load_full(), &mut signals, log.as_ref(), &reloader).await;
             Ok::<_, std::io::Error>(())
         })?;
         if let Some(log) = log {
             let counts = log.counts();
             if !log.finish() {
-                let missing = view.shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
+                let missing =
+                    view.load().shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
                 tracing::warn!("the access log takes no more, up to {missing} lines are missing at its end");
             }
         }
@@ -190,17 +203,17 @@ fn control_loop() -> std::io::Result<(Runtime, Signals)> {
 }
 
 /// Until a signal says that it is over.
-async fn wait_for_the_end(signals: &mut Signals, log: Option<&AccessLog>) {
+async fn wait_for_the_end(signals: &mut Signals, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
     loop {
         match signals.next().await {
             Order::Drain => return,
-            order => obey(order, log),
+            order => obey(order, log, reloader),
         }
     }
 }
 
 /// Does what a signal orders that is not about the end.
-fn obey(order: Order, log: Option<&AccessLog>) {
+fn obey(order: Order, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
     match order {
         Order::ReopenLogs => {
             if let Some(log) = log {
@@ -208,9 +221,9 @@ fn obey(order: Order, log: Option<&AccessLog>) {
             }
         }
         Order::Reload => {
-            tracing::warn!(
-                "SIGHUP: reload is not available in this version, the configuration stays in force"
-            );
+            // Files and names may keep it waiting, and there may be other orders meanwhile.
+            let reloader = Arc::clone(reloader);
+            tokio::task::spawn_blocking(move || reloader.reload());
         }
         Order::HandOver => {
             tracing::warn!("SIGUSR2: handing over to a successor is not available in this version");
@@ -219,13 +232,13 @@ fn obey(order: Order, log: Option<&AccessLog>) {
     }
 }
 
-/// Lets the requests in flight finish, and cuts what has not finished `drain_ms` milliseconds later.
-async fn drain_shards(view: &View, drain_ms: u64, signals: &mut Signals, log: Option<&AccessLog>) {
+/// Lets the requests in flight finish, and cuts what has not finished when `timeouts.drain` is over.
+async fn drain_shards(view: &View, signals: &mut Signals, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
     let lifecycle = &view.lifecycle;
     let in_flight = || view.shards.sum(|meters| &meters.in_flight);
     tracing::info!("draining: {} requests in flight", in_flight());
     lifecycle.advance(Phase::Draining);
-    let deadline = Instant::now() + Duration::from_millis(drain_ms);
+    let deadline = Instant::now() + Duration::from_millis(view.told.drain_ms);
     while lifecycle.finished() < view.drivers.len() {
         if Instant::now() >= deadline {
             if lifecycle.phase() == Phase::Draining {
@@ -237,7 +250,7 @@ async fn drain_shards(view: &View, drain_ms: u64, signals: &mut Signals, log: Op
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(10)) => {}
-            order = signals.next() => obey(order, log),
+            order = signals.next() => obey(order, log, reloader),
         }
     }
     tracing::info!("drained");

@@ -103,7 +103,7 @@ fn snapshot() -> (Snapshot, String) {
     let issued_s = Clock::new().now().unix_seconds();
     let claims = Claims { consumer: "acme", scope: Some("payments:write"), ttl_s: 600, issued_s };
     let token = mint(&plan.key_sets[0], None, &claims).unwrap();
-    (compile::compile(plan, 1).unwrap(), token)
+    (compile::compile(plan, 1, None).unwrap(), token)
 }
 
 /// What one shard has around a request.

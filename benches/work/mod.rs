@@ -65,7 +65,7 @@ cluster = "payments"
         issued_s: now.unix_seconds(),
     };
     let token = mint(&plan.key_sets[0], None, &claims).expect("the key set has a key");
-    (compile::compile(plan, 1).expect("the endpoints have addresses"), token, now)
+    (compile::compile(plan, 1, None).expect("the endpoints have addresses"), token, now)
 }
 
 /// What a partner's program sends.

@@ -3,8 +3,12 @@
 //! JSON unless said otherwise. Listens on a loopback address only. Reads what the shards publish and never
 //! waits for them; the one thing it can order is a drain.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
+use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::State,
@@ -17,15 +21,17 @@ use tokio::sync::Notify;
 
 use crate::shared::lifecycle::Phase;
 
-use super::metrics::View;
+use super::{metrics, reload::Reloader, view::View};
 
 /// What the handlers need.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admin {
     /// What there is to see.
-    pub view: Arc<View>,
-    /// The configuration as `/config` shows it, without secrets.
-    pub config: Arc<Value>,
+    pub view: Arc<ArcSwap<View>>,
+    /// Puts another configuration in force.
+    pub reloader: Arc<Reloader>,
+    /// When the process began.
+    pub started: Instant,
     /// Notified when a drain is ordered.
     pub drain: Arc<Notify>,
 }
@@ -43,10 +49,12 @@ impl Admin {
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
-            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .route("/metrics", get(scrape))
             .route("/config", get(config))
             .route("/clusters", get(clusters))
             .route("/routes", get(routes))
+            .route("/reload", post(reload))
             .route("/drain", post(drain))
             .with_state(self)
     }
@@ -57,29 +65,23 @@ async fn health() -> Json<Value> {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let phase = admin.view.lifecycle.phase();
-    let (status, word) = match phase {
-        Phase::Serving if admin.view.lifecycle.listening() == admin.view.drivers.len() => {
-            (StatusCode::OK, "serving")
-        }
-        Phase::Serving => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        Phase::Cutting => (StatusCode::SERVICE_UNAVAILABLE, "cutting"),
-    };
-    (status, Json(json!({ "ready": status == StatusCode::OK, "phase": word }))).into_response()
+    let phase = phase(&admin.view.load());
+    let status = if phase == "serving" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": status == StatusCode::OK, "phase": phase }))).into_response()
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn scrape(State(admin): State<Admin>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], admin.view.text()).into_response()
+    ([(CONTENT_TYPE, kind)], metrics::text(&admin.view.load())).into_response()
 }
 
 async fn config(State(admin): State<Admin>) -> Json<Value> {
-    Json((*admin.config).clone())
+    Json((*admin.view.load().told.config).clone())
 }
 
 async fn clusters(State(admin): State<Admin>) -> Json<Value> {
-    let clusters = admin.view.snapshot.clusters.iter().map(|cluster| {
+    let view = admin.view.load();
+    let clusters = view.snapshot.clusters.iter().map(|cluster| {
         let endpoints: Vec<Value> = cluster
             .endpoints
             .iter()
@@ -108,7 +110,8 @@ async fn clusters(State(admin): State<Admin>) -> Json<Value> {
 }
 
 async fn routes(State(admin): State<Admin>) -> Json<Value> {
-    let snapshot = &admin.view.snapshot;
+    let view = admin.view.load();
+    let snapshot = &view.snapshot;
     let routes = snapshot.routes.routes().iter().map(|route| {
         let limits: Vec<Value> = route
             .limits
@@ -136,6 +139,53 @@ async fn routes(State(admin): State<Admin>) -> Json<Value> {
         })
     });
     Json(routes.collect())
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Value> {
+    let view = admin.view.load();
+    let shards: Vec<Value> = (view.shards.iter().zip(&*view.drivers).zip(&*view.busy_permille).enumerate())
+        .map(|(shard, ((meters, driver), busy))| {
+            json!({
+                "shard": shard,
+                "driver": driver,
+                "busy_ratio": busy.load(Ordering::Relaxed) as f64 / 1_000.0,
+                "connections": meters.connections.get(),
+                "in_flight": meters.in_flight.get(),
+            })
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "phase": phase(&view),
+        "uptime_s": admin.started.elapsed().as_secs(),
+        "generation": view.snapshot.generation,
+        "last_reload": admin.reloader.last(),
+        "shards": shards,
+    }))
+}
+
+/// Where the gateway is between its beginning and its end.
+fn phase(view: &View) -> &'static str {
+    match view.lifecycle.phase() {
+        Phase::Serving if view.lifecycle.listening() == view.drivers.len() => "serving",
+        Phase::Serving => "starting",
+        Phase::Draining => "draining",
+        Phase::Cutting => "cutting",
+    }
+}
+
+async fn reload(State(admin): State<Admin>) -> Response {
+    // Files and names may keep it waiting, and the admin API goes on meanwhile.
+    let report = tokio::task::spawn_blocking(move || admin.reloader.reload()).await;
+    match report {
+        Ok(report) if report.succeeded() => Json(report).into_response(),
+        Ok(report) => (StatusCode::UNPROCESSABLE_ENTITY, Json(report)).into_response(),
+        Err(error) => {
+            let message = json!({ "message": format!("the reload did not end: {error}") });
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(message)).into_response()
+        }
+    }
 }
 
 async fn drain(State(admin): State<Admin>) -> Json<Value> {

@@ -4,10 +4,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use prometheus_client::{
@@ -20,42 +17,22 @@ use prometheus_client::{
 use crate::{
     shared::{
         counter::{Histogram, HistogramTotal},
-        lifecycle::Lifecycle,
-        meters::{ClusterMeters, PerShard, ShardMeters},
+        meters::{ClusterMeters, ShardMeters},
     },
-    stage::{balance::Cluster, refusal::ANSWERS, snapshot::Snapshot},
+    stage::{balance::Cluster, refusal::ANSWERS},
 };
 
-use super::access_log::LogCounts;
+use super::view::View;
 
-/// Everything there is to see of a running gateway.
-#[derive(Debug)]
-pub struct View {
-    /// The configuration in force.
-    pub snapshot: Arc<Snapshot>,
-    /// The shards' own counters.
-    pub shards: Arc<PerShard<ShardMeters>>,
-    /// The phases.
-    pub lifecycle: Arc<Lifecycle>,
-    /// What the log writer has done; absent when there is no log.
-    pub log: Option<Arc<LogCounts>>,
-    /// The runtime each shard got.
-    pub drivers: Vec<String>,
-    /// The share of the last second each shard was at work, in thousandths.
-    pub busy_permille: Vec<AtomicU64>,
-}
-
-impl View {
-    /// The text of `/metrics`.
-    pub fn text(self: &Arc<Self>) -> String {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Metrics(Arc::clone(self))));
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &registry) {
-            Ok(()) => text,
-            // Writing into a string fails only if a collector does, and ours only passes that on.
-            Err(error) => format!("# {error}\n"),
-        }
+/// The text of `/metrics`.
+pub fn text(view: &Arc<View>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Metrics(Arc::clone(view))));
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => text,
+        // Writing into a string fails only if a collector does, and ours only passes that on.
+        Err(error) => format!("# {error}\n"),
     }
 }
 
@@ -193,13 +170,13 @@ fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {
     let names: Vec<String> = (0..view.drivers.len()).map(|shard| shard.to_string()).collect();
     let busy: Vec<_> = names
         .iter()
-        .zip(&view.busy_permille)
+        .zip(view.busy_permille.iter())
         .map(|(shard, busy)| ([("shard", shard.as_str())], busy.load(Ordering::Relaxed) as f64 / 1_000.0))
         .collect();
     out.ratios("tollgate_shard_busy_ratio", "Share of the last second the shard was at work", &busy)?;
     let drivers: Vec<_> = names
         .iter()
-        .zip(&view.drivers)
+        .zip(view.drivers.iter())
         .map(|(shard, driver)| ([("shard", shard.as_str()), ("driver", driver.as_str())], 1))
         .collect();
     out.gauges("tollgate_shard_driver", "The runtime each shard got", &drivers)?;

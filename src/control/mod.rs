@@ -5,10 +5,14 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod admin_client;
 pub mod config;
+pub mod lasting;
 pub mod machine;
 pub mod metrics;
 pub mod observer;
+pub mod reload;
 pub mod signals;
 pub mod token;
 pub mod topology;
+pub mod view;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{machine, metrics::View};
+use super::{machine, view::View};
 
 /// Looks once a second, for as long as the process runs.
 pub async fn run(view: Arc<View>) {
@@ -32,7 +32,7 @@ pub async fn run(view: Arc<View>) {
 type Look = Option<(Instant, u64)>;
 
 fn note_work(view: &View, looks: &mut [Look]) {
-    for ((shard, before), busy) in view.shards.iter().zip(looks).zip(&view.busy_permille) {
+    for ((shard, before), busy) in view.shards.iter().zip(looks).zip(view.busy_permille.iter()) {
         let now = Instant::now();
         let Some(worked_ns) = at_work_ns(shard.thread.get()) else { continue };
         if let Some((then, worked_before_ns)) = *before {

@@ -85,7 +85,7 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
         match next {
             Next::Another if downstream.block.is_some() => {}
             Next::Another => {
-                let until_ms = shard.recent_ms() + shard.snapshot.timeouts.idle_ms;
+                let until_ms = shard.recent_ms() + shard.in_force.current().timeouts.idle_ms;
                 match shard.lobby.park(downstream, until_ms) {
                     Some(more) => downstream = more,
                     None => return,
@@ -126,7 +126,7 @@ impl Downstream {
     /// Reads the head of the next request, of which something may have come.
     pub(super) async fn read_head(&mut self, shard: &Shard) -> Arrival {
         let started = shard.clock.now();
-        let until_ms = started.monotonic_ms() + shard.snapshot.timeouts.head_ms;
+        let until_ms = started.monotonic_ms() + shard.in_force.current().timeouts.head_ms;
         self.socket.watch().set(Direction::Read, until_ms);
         let arrival = self.collect_head(shard, started).await;
         self.socket.watch().clear(Direction::Read);

@@ -69,6 +69,8 @@ impl Rounds {
     /// Makes one: clocks, deadlines, pools, counters. Says which phase the process is in.
     pub(super) fn look(&mut self, shard: &Shard) -> Phase {
         shard.clock.follow_wall_clock();
+        // A shard that is asked nothing lets go of the old configuration too.
+        shard.snapshot();
         let now = shard.clock.now();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
         shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);

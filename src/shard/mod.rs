@@ -10,6 +10,7 @@ mod connection;
 mod exchange;
 mod forward;
 mod housekeeping;
+mod in_force;
 mod lobby;
 mod readiness;
 mod request;
@@ -34,6 +35,7 @@ use std::{
     thread,
 };
 
+use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 
 use crate::{
@@ -47,7 +49,13 @@ use crate::{
 };
 
 use self::{
-    accept::Listener, buffers::Buffers, forward::pool::Pools, lobby::Lobby, ring::Ring, servers::Servers,
+    accept::Listener,
+    buffers::Buffers,
+    forward::pool::Pools,
+    in_force::{InForce, Taken},
+    lobby::Lobby,
+    ring::Ring,
+    servers::Servers,
     watch::Watches,
 };
 
@@ -71,8 +79,8 @@ pub struct ShardPlan {
     pub tokens_max: usize,
     /// The log; nothing is recorded when absent.
     pub log: Option<LogSender>,
-    /// The configuration in force.
-    pub snapshot: Arc<Snapshot>,
+    /// Where the configuration in force is published.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The process's phases.
     pub lifecycle: Arc<Lifecycle>,
     /// The counters of all shards.
@@ -85,7 +93,7 @@ struct Shard {
     /// Read at each event; everything decided about the event uses that reading.
     clock: Clock,
     /// The configuration in force.
-    snapshot: Arc<Snapshot>,
+    in_force: InForce,
     /// What decisions remember: verified tokens, the state of ties.
     desk: RefCell<Desk>,
     /// Holds a path while its normal form is made. Grows to the longest path seen, at most a head.
@@ -184,8 +192,8 @@ impl Shard {
             path_scratch: RefCell::default(),
             buffers: Buffers::new(plan.buffers),
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
-            pools: RefCell::new(Pools::new(plan.snapshot.endpoints)),
-            snapshot: plan.snapshot,
+            pools: RefCell::default(),
+            in_force: InForce::new(plan.snapshot),
             watches: Rc::new(Watches::new()?),
             lobby: Lobby::default(),
             servers: Servers::default(),
@@ -201,7 +209,22 @@ impl Shard {
             meters: plan.meters,
             clock,
         });
+        shard.pools.borrow_mut().make_room(shard.in_force.current().slots);
         Ok((shard, plan.listeners))
+    }
+
+    /// The configuration in force at this moment.
+    fn snapshot(&self) -> Rc<Taken> {
+        self.in_force.advance().map_or_else(|| self.in_force.current(), |snapshot| self.adopt(snapshot))
+    }
+
+    /// Arranges everything that was made for the snapshot before.
+    #[cold]
+    fn adopt(&self, snapshot: Rc<Taken>) -> Rc<Taken> {
+        // Their keys may be gone.
+        self.desk.borrow_mut().tokens.clear();
+        self.pools.borrow_mut().adopt(&snapshot, self);
+        snapshot
     }
 
     /// This shard's counters.

@@ -33,7 +33,8 @@ use super::{
 /// Serves one exchange on `downstream`, which 1 accept made.
 pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Next {
     let arrival = downstream.read_head(shard).await; // 2 parse: where the head ends
-    let snapshot: &Snapshot = &shard.snapshot;
+    let in_force = shard.snapshot();
+    let snapshot: &Snapshot = &in_force;
     let (verdict, mut exchange) = match arrival {
         Arrival::NotYet => return Next::Another,
         Arrival::Nothing => return Next::Close,
@@ -85,7 +86,7 @@ fn decide<'s>(
     let mut storage = Storage::new();
     let head = head::parse(whole, snapshot.fields_max, &mut storage)?; // 2 parse
     exchange.note_head(&head, whole);
-    note_identity(shard, exchange, &head, whole);
+    note_identity(exchange, &head, whole);
     exchange.client_ip = snapshot.trusted_proxies.client_ip(downstream.peer, head.fields);
     let mut scratch = shard.path_scratch.borrow_mut();
     let target = target::parse(head.method, head.target, &mut scratch)?;
@@ -114,7 +115,7 @@ fn decide<'s>(
 }
 
 /// Takes up the identity a request brings along: its id, its trace, who sent it.
-fn note_identity(shard: &Shard, exchange: &mut Exchange<'_>, head: &RequestHead<'_, '_>, whole: &[u8]) {
+fn note_identity(exchange: &mut Exchange<'_>, head: &RequestHead<'_, '_>, whole: &[u8]) {
     let mut ids = head.fields.of_kind(Kind::RequestId);
     if let (Some(id), None) = (ids.next(), ids.next())
         && let Some(id) = RequestId::given(id)
@@ -127,7 +128,7 @@ fn note_identity(shard: &Shard, exchange: &mut Exchange<'_>, head: &RequestHead<
     {
         exchange.trace_id = trace_id;
     }
-    if shard.snapshot.logs_agents {
+    if exchange.snapshot.logs_agents {
         for (agent, name) in exchange.agents.iter_mut().zip(["Referer", "User-Agent"]) {
             *agent = head.fields.named(name).next().map_or(0..0, |value| place(whole, value));
         }

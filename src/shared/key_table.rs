@@ -49,7 +49,7 @@ pub struct TableFull {
 impl KeyTable {
     /// A table for at least `keys` keys, each with cells for all of `windows`.
     pub fn new(windows: &[Window], keys: usize) -> Self {
-        let sets = keys.div_ceil(WAYS).next_power_of_two();
+        let sets = Self::capacity_for(keys) / WAYS;
         let mut offsets = vec![0];
         for window in windows {
             offsets.push(offsets[offsets.len() - 1] + window.words());
@@ -63,6 +63,11 @@ impl KeyTable {
             latches: (0..sets).map(|_| AtomicU32::new(0)).collect(),
             occupied: AtomicUsize::new(0),
         }
+    }
+
+    /// Slots of a table for at least `keys` keys.
+    pub fn capacity_for(keys: usize) -> usize {
+        keys.div_ceil(WAYS).next_power_of_two() * WAYS
     }
 
     /// The windows each key has.

@@ -83,7 +83,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         routes: RouteTable::new(routes),
         key_sets: [keys()].into(),
         clusters: [cluster(&[1, 1])].into(),
-        endpoints: 2,
+        slots: 2,
         trusted_proxies: TrustedProxies::default(),
         hasher: SipHasher13::new(),
         timeouts: Timeouts { head_ms: 10_000, body_ms: 30_000, idle_ms: 60_000 },

@@ -21,8 +21,9 @@ pub struct Snapshot {
     pub key_sets: Box<[KeySet]>,
     /// All clusters.
     pub clusters: Box<[Cluster]>,
-    /// Endpoints of all clusters together.
-    pub endpoints: usize,
+    /// Slots that endpoints of this or an earlier snapshot have had. None is ever given to another endpoint:
+    /// a connection kept under a slot goes where the slot says.
+    pub slots: usize,
     /// Whose `X-Forwarded-For` counts.
     pub trusted_proxies: TrustedProxies,
     /// Hashes the keys of limits; the seed is secret.

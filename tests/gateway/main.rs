@@ -26,4 +26,5 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod reload;
 mod tokens;

@@ -11,12 +11,14 @@ use crate::{
     stage::{refusal::ANSWERS, snapshot::Snapshot},
 };
 
-use super::super::config::plan::LogFormat;
+use super::{super::config::plan::LogFormat, generations::Generations};
 
 /// Makes lines of records.
 pub(super) struct Formatter {
     format: LogFormat,
-    snapshot: Arc<Snapshot>,
+    generations: Generations,
+    /// The one the last record referred to.
+    snapshot: Option<Arc<Snapshot>>,
     /// The second that was formatted last, and its text.
     second: Option<(u64, String)>,
 }
@@ -31,12 +33,20 @@ struct Gap {
 }
 
 impl Formatter {
-    pub(super) fn new(format: LogFormat, snapshot: Arc<Snapshot>) -> Self {
-        Self { format, snapshot, second: None }
+    pub(super) fn new(format: LogFormat, generations: Generations) -> Self {
+        Self { format, generations, snapshot: None, second: None }
+    }
+
+    /// Lets go of the snapshot of the last record.
+    pub(super) fn rest(&mut self) {
+        self.snapshot = None;
     }
 
     /// Appends the line for `record`.
     pub(super) fn line(&mut self, out: &mut Vec<u8>, shard: usize, record: &Record<'_>) {
+        if self.snapshot.as_ref().is_none_or(|snapshot| snapshot.generation != record.generation) {
+            self.snapshot = self.generations.find(record.generation);
+        }
         match self.format {
             LogFormat::Json => self.json(out, shard, record),
             LogFormat::Combined => self.combined(out, record),
@@ -68,14 +78,15 @@ impl Formatter {
         line.text(b"\",\"consumer\":\"", record.consumer);
         line.text(b"\",\"method\":\"", record.method);
         line.text(b"\",\"path\":\"", record.path);
-        let route = record.route.and_then(|route| self.snapshot.routes.routes().get(usize::from(route)));
+        let snapshot = self.snapshot.as_deref();
+        let route = record.route.and_then(|route| snapshot?.routes.routes().get(usize::from(route)));
         line.text(b"\",\"route\":\"", route.map_or(b"", |route| route.name.as_bytes()));
         line.text(b"\",\"version\":\"", route.map_or(b"", |route| route.version.as_bytes()));
         line.number(b"\",\"status\":", u64::from(record.status));
         let answer = record.code.and_then(|code| ANSWERS.get(usize::from(code)));
         line.plain(b",\"code\":\"", answer.map_or("-", |answer| answer.word));
         line.text(b"\",\"reason\":\"", record.reason);
-        let (cluster, endpoint) = names(&self.snapshot, record).unwrap_or_default();
+        let (cluster, endpoint) = snapshot.and_then(|snapshot| names(snapshot, record)).unwrap_or_default();
         line.text(b"\",\"cluster\":\"", cluster.as_bytes());
         line.text(b"\",\"endpoint\":\"", endpoint.as_bytes());
         line.number(b"\",\"attempts\":", u64::from(record.attempts));
@@ -232,7 +243,7 @@ mod tests {
     fn line(format: LogFormat, record: &Record<'_>) -> String {
         let snapshot = Arc::new(fixture::snapshot(vec![fixture::route("/pay", 0)]));
         let mut out = Vec::new();
-        Formatter::new(format, snapshot).line(&mut out, 1, record);
+        Formatter::new(format, Generations::new(snapshot)).line(&mut out, 1, record);
         String::from_utf8(out).unwrap()
     }
 

@@ -5,6 +5,7 @@
 //! be written again. A shard never notices.
 
 mod format;
+mod generations;
 
 use std::{
     convert::Infallible,
@@ -25,6 +26,8 @@ use crate::{
     shared::{log_ring::LogReceiver, record::Record},
     stage::snapshot::Snapshot,
 };
+
+pub use self::generations::Generations;
 
 use self::format::Formatter;
 
@@ -52,6 +55,7 @@ pub struct AccessLog {
     /// Disconnected once the writer has ended.
     ended: mpsc::Receiver<Infallible>,
     counts: Arc<LogCounts>,
+    generations: Generations,
 }
 
 /// What the writer has done so far.
@@ -94,26 +98,33 @@ impl AccessLog {
             ..LogCounts::default()
         });
         let (orders, received) = mpsc::channel();
+        let generations = Generations::new(snapshot);
         let mut writer = Writer {
             output: Output::open(sink)?,
-            formatter: Formatter::new(format, snapshot),
+            formatter: Formatter::new(format, generations.clone()),
             rings,
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             batch_lines: 0,
             lost: 0,
             counts: Arc::clone(&counts),
+            generations: generations.clone(),
         };
         let (running, ended) = mpsc::channel();
         thread::Builder::new().name("log".to_owned()).spawn(move || {
             writer.run(&received);
             drop(running);
         })?;
-        Ok(Self { orders, ended, counts })
+        Ok(Self { orders, ended, counts, generations })
     }
 
     /// What has been done so far.
     pub fn counts(&self) -> Arc<LogCounts> {
         Arc::clone(&self.counts)
+    }
+
+    /// Where it learns of new snapshots.
+    pub fn generations(&self) -> Generations {
+        self.generations.clone()
     }
 
     /// Opens the file anew, after it was moved away.
@@ -148,6 +159,7 @@ struct Writer {
     /// Lines that are missing and that no gap line stands for yet.
     lost: u64,
     counts: Arc<LogCounts>,
+    generations: Generations,
 }
 
 impl Writer {
@@ -174,6 +186,7 @@ impl Writer {
 
     /// Writes all there is. Says whether there was anything.
     fn drain(&mut self) -> bool {
+        let abandoned = self.generations.abandoned();
         let mut any = false;
         for shard in 0..self.rings.len() {
             let dropped = self.rings[shard].newly_dropped();
@@ -193,6 +206,8 @@ impl Writer {
             }
         }
         self.write();
+        self.formatter.rest();
+        self.generations.forget(&abandoned);
         any
     }
 

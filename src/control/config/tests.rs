@@ -65,8 +65,8 @@ fn a_good_file_is_understood() {
     assert_eq!(plan.timeouts.idle_ms, 60_000);
     assert_eq!(plan.key_sets[0].require, ["exp", "sub"]);
     assert!(!view::view(&plan).to_string().contains("kkkk"));
-    let snapshot = compile::compile(plan, 2).unwrap();
-    assert_eq!(snapshot.endpoints, 2);
+    let snapshot = compile::compile(plan, 2, None).unwrap();
+    assert_eq!(snapshot.slots, 2);
 }
 
 #[test]

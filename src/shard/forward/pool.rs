@@ -5,11 +5,15 @@
 //! call; for a request that cannot be repeated the kernel is asked as well, because a stale connection must
 //! not cost a payment a 502.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use crate::stage::{
-    balance::{Cluster, Endpoint},
-    retry::Carrier,
+use crate::{
+    shared::meters::{ClusterMeters, PerShard},
+    stage::{
+        balance::{Cluster, Endpoint},
+        retry::Carrier,
+        snapshot::Snapshot,
+    },
 };
 
 use super::super::{Shard, socket::Socket, watch::Direction};
@@ -33,14 +37,15 @@ pub(super) enum Look {
 }
 
 /// The idle connections of one shard, by the slot of their endpoint.
+#[derive(Default)]
 pub(in super::super) struct Pools(Vec<Pool>);
 
 #[derive(Default)]
 struct Pool {
     /// The longest idle first.
     idle: Vec<Idle>,
-    /// The cluster whose gauge counts them.
-    cluster: u16,
+    /// Of the cluster whose gauge counts them; absent before the first.
+    meters: Option<Arc<PerShard<ClusterMeters>>>,
     /// How many the gauge knows of.
     counted: usize,
     idle_timeout_ms: u64,
@@ -52,9 +57,23 @@ struct Idle {
 }
 
 impl Pools {
-    /// Empty pools for `endpoints` endpoints.
-    pub(in super::super) fn new(endpoints: usize) -> Self {
-        Self((0..endpoints).map(|_| Pool::default()).collect())
+    /// Has a pool for each of `slots` slots, at least.
+    pub(in super::super) fn make_room(&mut self, slots: usize) {
+        let slots = slots.max(self.0.len());
+        self.0.resize_with(slots, Pool::default);
+    }
+
+    /// Has a pool for every endpoint of `snapshot`, and no connection to any other.
+    pub(in super::super) fn adopt(&mut self, snapshot: &Snapshot, shard: &Shard) {
+        self.make_room(snapshot.slots);
+        let mut known = vec![false; self.0.len()];
+        for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            known[endpoint.slot] = true;
+        }
+        for (pool, _) in self.0.iter_mut().zip(known).filter(|(_, known)| !known) {
+            pool.idle.clear();
+            pool.count(shard);
+        }
     }
 
     /// Closes what has been idle too long or was closed by its peer.
@@ -79,8 +98,8 @@ impl Pool {
     /// Brings the cluster's gauge up to date.
     fn count(&mut self, shard: &Shard) {
         let (idle, counted) = (self.idle.len(), std::mem::replace(&mut self.counted, self.idle.len()));
-        if let Some(cluster) = shard.snapshot.clusters.get(usize::from(self.cluster)) {
-            let gauge = &cluster.meters.of(shard.index).connections_idle;
+        if let Some(meters) = &self.meters {
+            let gauge = &meters.of(shard.index).connections_idle;
             gauge.add(idle as u64);
             gauge.subtract(counted as u64);
         }
@@ -166,7 +185,9 @@ impl<'s> Lease<'s> {
         if shard.draining.get() || pool.idle.len() >= cluster.idle_max {
             return;
         }
-        pool.cluster = cluster.index;
+        if !pool.meters.as_ref().is_some_and(|meters| Arc::ptr_eq(meters, &cluster.meters)) {
+            pool.meters = Some(Arc::clone(&cluster.meters));
+        }
         pool.idle_timeout_ms = cluster.idle_timeout_ms;
         let socket = self.socket;
         socket.watch().clear(Direction::Read);

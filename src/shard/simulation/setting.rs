@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fastrand::Rng;
 
 use crate::{
@@ -46,7 +47,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         buffers: BufferPlan::new(buffer_bytes, script::HEAD_BYTES_MAX, connections_max),
         tokens_max: 16,
         log: Some(log),
-        snapshot: Arc::new(snapshot(rng)),
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
         lifecycle: Arc::new(Lifecycle::default()),
         meters: Arc::new(PerShard::new(1)),
     }
@@ -80,7 +81,7 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
     };
     Snapshot {
         clusters: [cluster].into(),
-        endpoints: 3,
+        slots: 3,
         timeouts: TIMEOUTS,
         ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
         keepalive_requests: if rng.u32(..4) == 0 { 2 } else { 1_000 },

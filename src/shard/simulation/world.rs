@@ -114,7 +114,7 @@ impl World {
         let runtime = Runtime::install();
         let (sender, log) = log_ring(1 << 20);
         let plan = setting::plan(&mut rng, sender);
-        let snapshot = Arc::clone(&plan.snapshot);
+        let snapshot = plan.snapshot.load_full();
         let (shard, _) = Shard::new(plan).expect("a readiness set");
         shard.desk.borrow_mut().rng = Rng::with_seed(seed);
         let moods = [(); 3].map(|()| match rng.u32(..10) {

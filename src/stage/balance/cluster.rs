@@ -37,7 +37,7 @@ pub struct Endpoint {
     pub name: Box<str>,
     /// Its place in [`Cluster::endpoints`].
     pub index: u16,
-    /// Its place among all endpoints of the snapshot.
+    /// Its place among all endpoints there have been since the process began.
     pub slot: usize,
     /// Its share relative to the others, at least one.
     pub weight: u32,

@@ -151,12 +151,16 @@ impl Setup {
     /// Writes its files and does not start it.
     pub(crate) fn write(&self) -> Directory {
         let directory = Directory::new();
-        fs::write(directory.path().join("tollgate.toml"), self.render()).unwrap();
-        fs::write(directory.path().join("k1.key"), SECRET).unwrap();
-        for (name, content) in &self.files {
-            fs::write(directory.path().join(name), content).unwrap();
-        }
+        self.write_into(directory.path());
         directory
+    }
+
+    fn write_into(&self, directory: &Path) {
+        fs::write(directory.join("tollgate.toml"), self.render()).unwrap();
+        fs::write(directory.join("k1.key"), SECRET).unwrap();
+        for (name, content) in &self.files {
+            fs::write(directory.join(name), content).unwrap();
+        }
     }
 
     /// Starts it and waits until it accepts.
@@ -248,6 +252,13 @@ impl Gateway {
         let said = self.said();
         let line = said.iter().find(|line| line.contains(words)).unwrap();
         line.split(words).nth(1).unwrap().trim().parse().unwrap()
+    }
+
+    /// Gives it another configuration and has it reload; what it said about that.
+    pub(crate) fn reload(&self, setup: &Setup) -> (u16, Value) {
+        setup.write_into(self.directory());
+        let (status, report) = self.admin_request("POST", "/reload");
+        (status, serde_json::from_str(&report).unwrap())
     }
 
     /// What it has written to standard error.

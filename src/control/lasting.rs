@@ -1,0 +1,71 @@
+//! What a configuration says about things that are made once: addresses, shards, their memory, the log.
+//!
+//! A reload keeps them as they are, and says which of them the file has otherwise.
+
+use std::{fmt::Debug, net::SocketAddr};
+
+use super::{
+    config::{
+        Plan,
+        plan::{Bounds, DriverChoice, LogPlan},
+    },
+    topology::CpuChoice,
+};
+
+/// The values the process was started with.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    listen: Vec<SocketAddr>,
+    admin: SocketAddr,
+    shards: Option<usize>,
+    cpus: CpuChoice,
+    driver: DriverChoice,
+    bounds: Bounds,
+    log: LogPlan,
+}
+
+impl Lasting {
+    /// Those of `plan`.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            listen: plan.listen.clone(),
+            admin: plan.admin,
+            shards: plan.shards,
+            cpus: plan.cpus.clone(),
+            driver: plan.driver,
+            bounds: plan.bounds.clone(),
+            log: plan.log.clone(),
+        }
+    }
+
+    /// Puts them into `plan` instead of its own, and says where they differ, one sentence for each key.
+    pub fn keep(&self, plan: &mut Plan) -> Vec<String> {
+        let mut differences = Differences::default();
+        let (bounds, log) = (&mut plan.bounds, &mut plan.log);
+        differences.keep("listen.address", &self.listen, &mut plan.listen);
+        differences.keep("listen.admin", &self.admin, &mut plan.admin);
+        differences.keep("shards.count", &self.shards, &mut plan.shards);
+        differences.keep("shards.cpus", &self.cpus, &mut plan.cpus);
+        differences.keep("shards.driver", &self.driver, &mut plan.driver);
+        differences.keep("bounds.connections", &self.bounds.connections, &mut bounds.connections);
+        differences.keep("bounds.head_bytes_max", &self.bounds.head_bytes_max, &mut bounds.head_bytes_max);
+        differences.keep("bounds.buffer_bytes", &self.bounds.buffer_bytes, &mut bounds.buffer_bytes);
+        differences.keep("bounds.tokens", &self.bounds.tokens, &mut bounds.tokens);
+        differences.keep("log.access", &self.log.sink, &mut log.sink);
+        differences.keep("log.format", &self.log.format, &mut log.format);
+        differences.keep("log.ring", &self.log.ring_bytes, &mut log.ring_bytes);
+        differences.0
+    }
+}
+
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn keep<T: Clone + Debug + PartialEq>(&mut self, key: &str, lasting: &T, planned: &mut T) {
+        if *lasting != *planned {
+            self.0.push(format!("{key} stays {lasting:?} until a restart; the file has {planned:?}"));
+            planned.clone_from(lasting);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Reload: the configuration file is read again, compiled, and put in force as a whole, or not at all.
+//!
+//! Shards take the new snapshot up between two requests; see `shard/in_force.rs`. What was made at the start
+//! for good (addresses, shards, their memory, the log's sink) stays as it is, and a reload that would change
+//! it says that this needs a restart. Runs on the control plane only, one reload at a time.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use crate::stage::snapshot::Snapshot;
+
+use super::{
+    access_log::Generations,
+    config::{self, compile},
+    lasting::Lasting,
+    view::{Told, View},
+};
+
+/// Puts configurations in force.
+pub struct Reloader {
+    /// The file it comes from; a gateway without one, like the demo, has nothing to reload.
+    path: Option<PathBuf>,
+    /// What cannot change while the process runs.
+    lasting: Lasting,
+    shards: usize,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    view: Arc<ArcSwap<View>>,
+    log: Option<Generations>,
+    /// Held while a reload is under way.
+    turn: Mutex<()>,
+    /// How the last one went.
+    last: Mutex<Option<Report>>,
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Seconds since the Unix epoch.
+    pub at: u64,
+    /// The configuration in force afterwards.
+    pub generation: u64,
+    /// What is wrong with the file. The configuration before it stays in force.
+    pub mistakes: Vec<String>,
+    /// What stands in the file and takes effect only after a restart.
+    pub needs_restart: Vec<String>,
+}
+
+impl Report {
+    /// Whether the file is in force.
+    pub fn succeeded(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+}
+
+impl Reloader {
+    /// One for the process that runs `lasting` with `shards` shards.
+    pub fn new(
+        path: Option<PathBuf>,
+        lasting: Lasting,
+        shards: usize,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        view: Arc<ArcSwap<View>>,
+        log: Option<Generations>,
+    ) -> Self {
+        Self { path, lasting, shards, snapshot, view, log, turn: Mutex::default(), last: Mutex::default() }
+    }
+
+    /// How the last reload went, if there was one.
+    pub fn last(&self) -> Option<Report> {
+        lock(&self.last).clone()
+    }
+
+    /// Reads the file and puts it in force. Reads files and resolves names: may take its time.
+    pub fn reload(&self) -> Report {
+        let _turn = lock(&self.turn);
+        let (mistakes, needs_restart) = match self.put_in_force() {
+            Ok(needs_restart) => (Vec::new(), needs_restart),
+            Err(mistakes) => (mistakes, Vec::new()),
+        };
+        let at = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let generation = self.snapshot.load().generation;
+        let report = Report { at, generation, mistakes, needs_restart };
+        report.tell();
+        *lock(&self.last) = Some(report.clone());
+        report
+    }
+
+    fn put_in_force(&self) -> Result<Vec<String>, Vec<String>> {
+        let path = self.path.as_deref().ok_or_else(|| {
+            vec![
+                "this gateway was started without a configuration file, there is nothing to reload"
+                    .to_owned(),
+            ]
+        })?;
+        let mut plan = config::load(path, &config::environment)
+            .map_err(|issues| issues.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        let needs_restart = self.lasting.keep(&mut plan);
+        let told = Told::of(&plan);
+        let before = self.snapshot.load_full();
+        let snapshot = compile::compile(plan, self.shards, Some(&before)).map_err(|mistake| vec![mistake])?;
+        let snapshot = Arc::new(snapshot);
+        if let Some(log) = &self.log {
+            log.add(Arc::clone(&snapshot));
+        }
+        self.view.store(Arc::new(self.view.load().with(Arc::clone(&snapshot), told)));
+        self.snapshot.store(snapshot);
+        Ok(needs_restart)
+    }
+}
+
+impl Report {
+    /// Says it to the operator.
+    fn tell(&self) {
+        for what in &self.needs_restart {
+            tracing::warn!("reload: {what}");
+        }
+        if self.succeeded() {
+            tracing::info!("reload: configuration {} is in force", self.generation);
+        } else {
+            for mistake in &self.mistakes {
+                tracing::error!("reload: {mistake}");
+            }
+            tracing::error!("reload refused: configuration {} stays in force", self.generation);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,70 @@
+//! Everything there is to see of a running gateway, as of one configuration.
+//!
+//! A reload replaces the view as a whole, like the snapshot in it; meters and phases go on in the next one.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use serde_json::Value;
+
+use crate::{
+    shared::{
+        lifecycle::Lifecycle,
+        meters::{PerShard, ShardMeters},
+    },
+    stage::snapshot::Snapshot,
+};
+
+use super::{
+    access_log::LogCounts,
+    config::{Plan, view},
+};
+
+/// What the admin API, the metrics and the control thread read.
+#[derive(Debug)]
+pub struct View {
+    /// The configuration in force.
+    pub snapshot: Arc<Snapshot>,
+    /// What is told of it.
+    pub told: Told,
+    /// The shards' own counters.
+    pub shards: Arc<PerShard<ShardMeters>>,
+    /// The phases.
+    pub lifecycle: Arc<Lifecycle>,
+    /// What the log writer has done; absent when there is no log.
+    pub log: Option<Arc<LogCounts>>,
+    /// The runtime each shard got.
+    pub drivers: Arc<[String]>,
+    /// The share of the last second each shard was at work, in thousandths.
+    pub busy_permille: Arc<[AtomicU64]>,
+}
+
+/// What a configuration says that concerns control and not the shards.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// All of it as `/config` shows it, without secrets.
+    pub config: Arc<Value>,
+    /// How long requests in flight may take to finish when the gateway drains, in milliseconds.
+    pub drain_ms: u64,
+}
+
+impl Told {
+    /// What `plan` says.
+    pub fn of(plan: &Plan) -> Self {
+        Self { config: Arc::new(view::view(plan)), drain_ms: plan.timeouts.drain_ms }
+    }
+}
+
+impl View {
+    /// The view of the same gateway under another configuration.
+    pub fn with(&self, snapshot: Arc<Snapshot>, told: Told) -> Self {
+        Self {
+            snapshot,
+            told,
+            shards: Arc::clone(&self.shards),
+            lifecycle: Arc::clone(&self.lifecycle),
+            log: self.log.clone(),
+            drivers: Arc::clone(&self.drivers),
+            busy_permille: Arc::clone(&self.busy_permille),
+        }
+    }
+}
