@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     ab::{self, AbArgs},
+    attack::{self, AttackArgs},
     exit::{SET_UP, SetUp, Verdict},
     find::{self, FindArgs},
     limits::{self, LimitsArgs},
@@ -42,6 +43,8 @@ enum Command {
     Ab(Box<AbArgs>),
     /// Clients over their quota: proves from timestamps that no window held more.
     Limits(Box<LimitsArgs>),
+    /// Many badly behaved connections beside honest load: who notices, and when they are cut.
+    Attack(Box<AttackArgs>),
     /// A scripted endpoint to stand behind what is measured.
     Upstream(UpstreamArgs),
     /// Copies bytes to a target and back: the floor of what any proxy costs.
@@ -77,6 +80,7 @@ fn start(command: &Command) -> Result<Verdict, SetUp> {
         Command::Find(args) => find::run(args),
         Command::Ab(args) => ab::run(args),
         Command::Limits(args) => limits::run(args),
+        Command::Attack(args) => attack::run(args),
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
         Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
         Command::Peers(args) => peers::run(args),

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod ab;
+mod attack;
 mod cli;
 mod clock;
 mod cpus;

@@ -8,6 +8,7 @@
 mod rig;
 
 mod accuracy;
+mod attack;
 mod compare;
 mod input;
 mod life;
