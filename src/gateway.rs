@@ -63,6 +63,9 @@ pub struct Gateway {
     log: Option<AccessLog>,
 }
 
+/// Bytes that wait in the kernel for a client to take them, per connection. Whoever asks for much and reads nothing
+/// makes neither the kernel hold megabytes nor a shard copy them.
+const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// Connections that may wait to be accepted, per shard and address; the system's own bound applies too.
 const BACKLOG: i32 = 4096;
 
@@ -313,6 +316,7 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     }
     // Accepted connections inherit it.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

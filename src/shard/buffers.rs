@@ -129,6 +129,11 @@ impl Buffers {
         common.map(|common| block.move_into(common)).is_some()
     }
 
+    /// Bytes of a common block.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.blocks.block_bytes()
+    }
+
     /// Common blocks there are.
     pub(super) fn blocks(&self) -> usize {
         self.blocks.blocks_max()

@@ -18,6 +18,8 @@ use super::{
 
 /// Between two looks. Time-outs are kept to within one of these.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two rounds when the first left deadlines behind.
+const CATCHING_UP: Duration = Duration::from_millis(1);
 /// Pooled connections are looked at every so many ticks.
 const POOL_TICKS: u32 = 10;
 
@@ -53,7 +55,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
                 return;
             }
         }
-        monoio::time::sleep(TICK).await;
+        monoio::time::sleep(if rounds.is_behind { CATCHING_UP } else { TICK }).await;
     }
 }
 
@@ -61,6 +63,8 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
 #[derive(Default)]
 pub(super) struct Rounds {
     made: u32,
+    /// More deadlines have passed than the last round dealt with.
+    is_behind: bool,
     /// Parked connections whose time is up; empty between rounds.
     overdue: Vec<Place>,
 }
@@ -73,7 +77,7 @@ impl Rounds {
         shard.snapshot();
         let now = shard.clock.now();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
-        shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);
+        self.is_behind = shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);
         for place in self.overdue.drain(..) {
             drop(shard.lobby.leave(place));
         }

@@ -5,6 +5,7 @@
 //! [`request::serve`].
 
 mod accept;
+mod body_ahead;
 mod buffers;
 mod connection;
 mod exchange;
@@ -12,6 +13,7 @@ mod forward;
 mod housekeeping;
 mod in_force;
 mod lobby;
+mod patience;
 mod readiness;
 mod request;
 mod respond;
@@ -98,6 +100,8 @@ struct Shard {
     desk: RefCell<Desk>,
     /// Holds a path while its normal form is made. Grows to the longest path seen, at most a head.
     path_scratch: RefCell<Vec<u8>>,
+    /// Holds a chunked body's beginning while it is looked through. At most a block.
+    body_scratch: RefCell<Vec<u8>>,
     /// As many as the plan says; beyond that requests are shed.
     buffers: Buffers,
     /// Small buffers for our own answers, so that a shard out of blocks can still say so.
@@ -190,6 +194,7 @@ impl Shard {
             index: plan.index,
             desk: RefCell::new(Desk::new(plan.tokens_max, fastrand::Rng::new())),
             path_scratch: RefCell::default(),
+            body_scratch: RefCell::default(),
             buffers: Buffers::new(plan.buffers),
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
             pools: RefCell::default(),

@@ -25,6 +25,7 @@ use crate::{
 
 use super::{
     Shard,
+    body_ahead::{self, Absence},
     connection::{Arrival, Downstream, Next},
     exchange::{Exchange, RequestId, place},
     forward, respond,
@@ -41,19 +42,22 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Arrival::Refused(refusal, started) => {
             let exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.note_read(downstream.block.as_ref().map_or(0, |block| block.unread().len()));
-            (Err(refusal), exchange)
+            (Err(Absence::Refused(refusal)), exchange)
         }
         Arrival::Head(length, started) => {
             let mut exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.head_bytes = length;
-            (decide(shard, snapshot, downstream, &mut exchange), exchange) // 2 parse … 6 balance
+            (consider(shard, snapshot, downstream, &mut exchange).await, exchange) // 2 parse … 6 balance
         }
     };
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
     let (outcome, next) = match verdict {
         Ok(granted) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
-        Err(refusal) => respond::refuse_unsent(shard, downstream, &exchange, refusal).await, // 8 respond
+        Err(Absence::Refused(refusal)) => {
+            respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
+        }
+        Err(Absence::ClientGone) => (exchange.outcome(499, "client gone within its request"), Next::Reset),
     };
     shard.meters().in_flight.subtract(1);
     exchange.settle(shard, downstream, &outcome); // 9 log
@@ -70,6 +74,32 @@ pub(super) struct Granted<'s> {
     pub(super) body: BodyReader,
 }
 
+/// What steps 2 to 6 come to.
+enum Verdict<'s> {
+    Granted(Granted<'s>),
+    /// Nothing speaks against the request so far, and not all of its body has come that could be waited for.
+    BodyFirst,
+}
+
+/// Steps 2 to 6. When the body is late they are taken again after it has come: a limit is charged and an
+/// endpoint chosen at the moment the request can be sent.
+async fn consider<'s>(
+    shard: &Shard,
+    snapshot: &'s Snapshot,
+    downstream: &mut Downstream,
+    exchange: &mut Exchange<'s>,
+) -> Result<Granted<'s>, Absence> {
+    if let Some(block) = &mut downstream.block {
+        block.consume(exchange.head_bytes);
+    }
+    loop {
+        match decide(shard, snapshot, downstream, exchange).map_err(Absence::Refused)? {
+            Verdict::Granted(granted) => return Ok(granted),
+            Verdict::BodyFirst => body_ahead::collect(shard, exchange, downstream).await?,
+        }
+    }
+}
+
 /// Steps 2 to 6, all of which only think: parse, route, authenticate, limit, balance. The head is encoded
 /// for the endpoint on the way out, while it is parsed.
 fn decide<'s>(
@@ -77,10 +107,9 @@ fn decide<'s>(
     snapshot: &'s Snapshot,
     downstream: &mut Downstream,
     exchange: &mut Exchange<'s>,
-) -> Result<Granted<'s>, Refusal> {
-    let block = downstream.block.as_mut().ok_or(Refusal::new(Code::HeadMalformed, "no head"))?;
+) -> Result<Verdict<'s>, Refusal> {
+    let block = downstream.block.as_ref().ok_or(Refusal::new(Code::HeadMalformed, "no head"))?;
     let head_bytes = exchange.head_bytes;
-    block.consume(head_bytes);
     let whole = &block.filled()[..head_bytes];
 
     let mut storage = Storage::new();
@@ -98,20 +127,21 @@ fn decide<'s>(
         blocks: shard.buffers.blocks(),
     };
     let request = Request { head: &head, target: &target, client_ip: exchange.client_ip, headroom };
-    let permit = stage::decide(
-        snapshot,
-        &mut shard.desk.borrow_mut(),
-        &shard.meters().tokens,
-        &request,
-        &mut exchange.facts,
-        shard.clock.now(),
-    )?; // 3 route  4 authenticate  5 limit  6 balance
+    let body_is_to_come = body_ahead::is_to_come(shard, exchange, block)?;
+    let now = shard.clock.now();
+    let (mut desk, meters) = (shard.desk.borrow_mut(), &shard.meters().tokens);
+    if body_is_to_come {
+        stage::screen(snapshot, &mut desk, meters, &request, &mut exchange.facts, now)?; // 3 route  4 authenticate
+        return Ok(Verdict::BodyFirst);
+    }
+    let permit = stage::decide(snapshot, &mut desk, meters, &request, &mut exchange.facts, now)?; // … 5 limit  6 balance
+    drop(desk);
 
     let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "bounds.buffer_bytes"))?;
     encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);
-    Ok(Granted { permit, request: out, body })
+    Ok(Verdict::Granted(Granted { permit, request: out, body }))
 }
 
 /// Takes up the identity a request brings along: its id, its trace, who sent it.

@@ -15,6 +15,7 @@ use super::{
     Shard,
     connection::{Downstream, Next},
     exchange::Exchange,
+    patience::Patience,
     watch::Direction,
 };
 
@@ -68,8 +69,8 @@ pub(super) async fn refuse<'s>(
         refusal::encode(refusal, &envelope, &mut out)
     };
     debug_assert!(encoded.is_ok(), "REPLY_BYTES holds any refusal");
-    let timeout_ms = exchange.snapshot.timeouts.body_ms;
-    let sent = downstream.socket.send_all([out.unread()], timeout_ms, || shard.recent_ms()).await;
+    let patience = Patience::with_client(&exchange.snapshot.timeouts);
+    let sent = downstream.socket.send_all([out.unread()], &patience, || shard.recent_ms()).await;
     exchange.note_sent(sent.as_ref().map_or_else(|failed| failed.sent, |()| out.unread().len()));
     if sent.is_err() {
         return unsent(outcome);

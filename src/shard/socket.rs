@@ -20,6 +20,7 @@ use socket2::{MsgHdr, SockRef};
 use crate::base::block::Block;
 
 use super::{
+    patience::Patience,
     runtime,
     watch::{Direction, Key, Watch, Watches},
 };
@@ -97,7 +98,7 @@ impl Socket {
         if !self.watch.is_ready(Direction::Read) {
             return Ok(None);
         }
-        if self.watch.note_read() {
+        if self.watch.turn_is_over() {
             // Others first; the set will say again that there is more.
             self.watch.exhausted(Direction::Read);
             self.watches.set().repeat(&self.stream, self.key)?;
@@ -117,6 +118,7 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         };
+        self.watch.note_read(received);
         if received < room {
             self.watch.drained();
         }
@@ -172,15 +174,15 @@ impl Socket {
         }
     }
 
-    /// Sends all of `parts`, waiting where the kernel's buffer is full. `timeout_ms` is granted anew
-    /// whenever some bytes went out; `now_ms` tells the time.
+    /// Sends all of `parts`, waiting where the kernel's buffer is full for as long as `patience` has it; `now_ms`
+    /// tells the time.
     ///
     /// # Errors
     /// [`SendError`] with what did get out.
     pub(super) async fn send_all<const N: usize>(
         &self,
         mut parts: [&[u8]; N],
-        timeout_ms: u64,
+        patience: &Patience,
         now_ms: impl Fn() -> u64,
     ) -> Result<(), SendError> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -188,12 +190,15 @@ impl Socket {
         while sent < total {
             match self.try_send(&parts) {
                 Ok(0) => {
-                    self.watch.set(Direction::Write, now_ms() + timeout_ms);
+                    let from_ms = now_ms();
+                    self.watch.set(Direction::Write, from_ms + patience.left_ms());
                     self.writable().await.map_err(|error| SendError { sent, error })?;
                     self.watch.clear(Direction::Write);
+                    patience.waited(now_ms() - from_ms);
                 }
                 Ok(count) => {
                     sent += count;
+                    patience.moved(count);
                     skip(&mut parts, count);
                 }
                 Err(error) => return Err(SendError { sent, error }),

@@ -35,8 +35,11 @@ pub(super) struct News {
 
 /// Time never comes.
 const NEVER: u64 = u64::MAX;
-/// Reads in a row that found something, after which others get their turn.
-const READS_MAX: u32 = 16;
+/// Waits that one sweep ends. What follows from each takes some ten microseconds, and ten thousand clients that came
+/// together are late together.
+const ENDED_MAX: usize = 256;
+/// Bytes read in a row after which others get their turn; each read counts as at least a sixteenth of it.
+const TURN_BYTES: usize = 512 * 1024;
 
 /// One socket's readiness and deadlines.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ pub(super) struct Watch {
     ready: [Cell<bool>; 2],
     /// Reads will find the end, or an error, for ever.
     ended: Cell<bool>,
-    /// Reads since the last news.
-    reads: Cell<u32>,
+    /// Bytes read since the last news, or the least that so many reads count as.
+    turn_bytes: Cell<usize>,
     /// Milliseconds on the monotonic clock, by direction.
     until_ms: [Cell<u64>; 2],
     expired: [Cell<bool>; 2],
@@ -64,7 +67,7 @@ impl Watch {
             // Most clients speak at once, and a new socket has room for what is to be sent.
             ready: [Cell::new(true), Cell::new(true)],
             ended: Cell::new(false),
-            reads: Cell::new(0),
+            turn_bytes: Cell::new(0),
             until_ms: [Cell::new(NEVER), Cell::new(NEVER)],
             expired: [Cell::new(false), Cell::new(false)],
             parked: Cell::new(None),
@@ -87,11 +90,15 @@ impl Watch {
         self.ready[Direction::Read as usize].set(self.ended.get());
     }
 
-    /// A read found something. Whether it was one too many in a row: a task that never waits starves the
+    /// Whether so much was read in a row that others should get their turn: a task that never waits starves the
     /// shard.
-    pub(super) fn note_read(&self) -> bool {
-        self.reads.set(self.reads.get() + 1);
-        self.reads.get() > READS_MAX
+    pub(super) fn turn_is_over(&self) -> bool {
+        self.turn_bytes.get() >= TURN_BYTES
+    }
+
+    /// A read found so many bytes.
+    pub(super) fn note_read(&self, bytes: usize) {
+        self.turn_bytes.set(self.turn_bytes.get() + bytes.max(TURN_BYTES / 16));
     }
 
     /// Sets a deadline; an earlier one of the same direction is forgotten.
@@ -131,7 +138,7 @@ impl Watch {
     }
 
     fn tell(&self, news: News) {
-        self.reads.set(0);
+        self.turn_bytes.set(0);
         self.ended.set(self.ended.get() || news.ended);
         for (ready, now) in self.ready.iter().zip([news.readable, news.writable]) {
             ready.set(ready.get() || now || news.ended);
@@ -224,16 +231,23 @@ impl Watches {
         watch.parked.get()
     }
 
-    /// Ends every wait whose deadline has passed. Puts the parked connections among them into `overdue`.
-    pub(super) fn sweep(&self, now_ms: u64, overdue: &mut Vec<Place>) {
+    /// Ends waits whose deadline has passed, so many at a time that others get their turn in between. Puts the parked
+    /// connections among them into `overdue`. Whether there are more.
+    pub(super) fn sweep(&self, now_ms: u64, overdue: &mut Vec<Place>) -> bool {
+        let mut ended = 0;
         for (_, watch) in &*self.watches.borrow() {
             for direction in [Direction::Read, Direction::Write] {
                 if watch.until_ms[direction as usize].get() <= now_ms {
                     watch.expire(direction);
                     overdue.extend(watch.parked.get());
+                    ended += 1;
                 }
             }
+            if ended >= ENDED_MAX {
+                return true;
+            }
         }
+        false
     }
 
     /// Ends every wait.
@@ -306,12 +320,26 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_ends_so_many_waits_and_the_next_ones_the_rest() {
+        let watches = Watches::new().unwrap();
+        let all: Vec<_> = (0..ENDED_MAX + 10).map(|_| watched(&watches).1).collect();
+        all.iter().for_each(|watch| watch.set(Direction::Read, 100));
+        let ended =
+            || all.iter().filter(|watch| watch.wait(Direction::Read, Waker::noop()).is_ready()).count();
+        assert!(watches.sweep(100, &mut Vec::new()));
+        assert_eq!(ended(), ENDED_MAX);
+        assert!(!watches.sweep(100, &mut Vec::new()));
+        assert_eq!(ended(), all.len());
+    }
+
+    #[test]
     fn nobody_reads_for_ever() {
         let watches = Watches::new().unwrap();
         let (key, watch) = watched(&watches);
-        let reads = (0..).take_while(|_| !watch.note_read()).count();
-        assert_eq!(reads, READS_MAX as usize);
+        let reads =
+            |bytes| (0..).take_while(|_| !watch.turn_is_over()).map(|_| watch.note_read(bytes)).count();
+        assert_eq!(reads(1), 16);
         watches.tell(key, News { readable: true, ..News::default() });
-        assert!(!watch.note_read());
+        assert_eq!(reads(TURN_BYTES / 2), 2);
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         slots: 2,
         trusted_proxies: TrustedProxies::default(),
         hasher: SipHasher13::new(),
-        timeouts: Timeouts { head_ms: 10_000, body_ms: 30_000, idle_ms: 60_000 },
+        timeouts: Timeouts { head_ms: 10_000, body_ms: 30_000, idle_ms: 60_000, body_rate_min: 1024 },
         ceilings: Ceilings { in_flight: 100, critical_percent: 10 },
         keepalive_requests: 1_000,
         fields_max: 100,

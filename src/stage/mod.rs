@@ -85,6 +85,24 @@ pub fn decide<'s>(
     facts: &mut Facts<'s>,
     now: Moment,
 ) -> Result<Permit<'s>, Refusal> {
+    let route = screen(snapshot, desk, meters, request, facts, now)?;
+    limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
+    balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
+        .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
+}
+
+/// The part of [`decide`] that takes nothing: which route, whose request, whether it is permitted.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn screen<'s>(
+    snapshot: &'s Snapshot,
+    desk: &mut Desk,
+    meters: &TokenMeters,
+    request: &Request<'_>,
+    facts: &mut Facts<'s>,
+    now: Moment,
+) -> Result<&'s Route, Refusal> {
     let authority = request.target.authority.or(request.head.host);
     let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
     facts.route = Some(route);
@@ -101,9 +119,7 @@ pub fn decide<'s>(
     {
         return Err(Refusal::new(Code::BodyTooLarge, "Content-Length"));
     }
-    limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
-    balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
-        .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
+    Ok(route)
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub struct Timeouts {
     pub body_ms: u64,
     /// Without a request.
     pub idle_ms: u64,
+    /// Bytes per second that a body must come at, and an answer be taken at, once the waits for the client add
+    /// up to more than `body_ms`; any when zero.
+    pub body_rate_min: u64,
 }
 
 impl Snapshot {

@@ -255,7 +255,8 @@ fn a_request_that_never_ends_is_cut_at_the_deadline() {
         let mut half_a_head = gateway.client();
         half_a_head.send("GET /");
         let mut half_a_body = gateway.client();
-        half_a_body.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1234");
+        half_a_body
+            .send("POST /up HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n1234");
         until("all to be there", || {
             gateway.metric("tollgate_downstream_connections") == 3.0
                 && endpoint.bytes().iter().any(|bytes| bytes.ends_with(b"1234"))

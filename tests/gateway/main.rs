@@ -27,4 +27,5 @@ mod offsets;
 mod overload;
 mod paths;
 mod reload;
+mod slow;
 mod tokens;

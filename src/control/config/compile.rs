@@ -54,6 +54,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
             head_ms: plan.timeouts.head_ms,
             body_ms: plan.timeouts.body_ms,
             idle_ms: plan.timeouts.idle_ms,
+            body_rate_min: plan.bounds.body_rate_min,
         },
         ceilings: Ceilings {
             in_flight: plan.bounds.in_flight,

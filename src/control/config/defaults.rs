@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 38] = [
+pub const DEFAULTS: [Default; 39] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -28,6 +28,7 @@ pub const DEFAULTS: [Default; 38] = [
     row("bounds.head_bytes_max", "16KiB", "the longest request head; beyond it: 431, or 414 if the target is to blame"),
     row("bounds.headers_max", "100", "the most fields of a request head, up to 256; beyond it: 431"),
     row("bounds.body_bytes_max", "10MiB", "the longest request body; beyond it: 413; a route may say otherwise"),
+    row("bounds.body_rate_min", "1KiB", "per second, that a client must manage with a body or an answer once waits for it exceed `timeouts.body`; 0: any"),
     row("bounds.keepalive_requests", "100000", "requests per client connection; then it closes"),
     row("bounds.buffer_bytes", "256MiB", "memory for buffers per shard; beyond it: 503 `overloaded`"),
     row("bounds.in_flight", "2048", "requests being served at once, per shard; beyond it: 503 `overloaded`"),

@@ -23,6 +23,7 @@ use super::super::{
     Shard,
     connection::Next,
     exchange::Exchange,
+    patience::Patience,
     socket::{SendError, Socket},
     watch::Direction,
 };
@@ -48,6 +49,8 @@ pub(super) struct Download<'a, 's> {
     /// not needed again.
     pub(super) out: &'a mut Block,
     pub(super) response_timeout_ms: u64,
+    /// With the client, which has to take it.
+    pub(super) patience: Patience,
 }
 
 /// How an answer ended.
@@ -266,8 +269,7 @@ impl Download<'_, '_> {
 
     async fn send<const N: usize>(&self, parts: [&[u8]; N]) -> Result<(), SendError> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let timeout_ms = self.exchange.snapshot.timeouts.body_ms;
-        let sent = self.downstream.send_all(parts, timeout_ms, || self.shard.recent_ms()).await;
+        let sent = self.downstream.send_all(parts, &self.patience, || self.shard.recent_ms()).await;
         let bytes = sent.as_ref().map_or_else(|failed| failed.sent, |()| bytes);
         self.exchange.note_sent(bytes);
         sent

@@ -26,6 +26,7 @@ use super::{
         Shard,
         connection::{Downstream, Next},
         exchange::Exchange,
+        patience::Patience,
         socket::{SendError, Socket},
         watch::Direction,
     },
@@ -132,7 +133,9 @@ impl Attempt<'_, '_> {
     ) -> (Transfer, Sent) {
         let shard = self.shard;
         let stall_ms = self.cluster.response_timeout_ms;
-        let first = upstream.send_all([request.unread()], stall_ms, || shard.recent_ms()).await;
+        let first = upstream
+            .send_all([request.unread()], &Patience::with_endpoint(stall_ms), || shard.recent_ms())
+            .await;
         let endpoint_closed = match first {
             Ok(()) => false,
             Err(SendError { sent: 1.., error }) if error.kind() != io::ErrorKind::TimedOut => true,
@@ -154,6 +157,7 @@ impl Attempt<'_, '_> {
             block,
             out: request,
             response_timeout_ms: stall_ms,
+            patience: Patience::with_client(&self.exchange.snapshot.timeouts),
         };
         let answer = download.run(|| finished.get());
         let expect_answer = || {

@@ -15,7 +15,9 @@ use crate::{
     stage::refusal::{Code, Refusal},
 };
 
-use super::super::{Shard, connection::Downstream, exchange::Exchange, socket::Socket, watch::Direction};
+use super::super::{
+    Shard, connection::Downstream, exchange::Exchange, patience::Patience, socket::Socket, watch::Direction,
+};
 
 /// A request body in transit.
 pub(super) struct Upload {
@@ -119,6 +121,8 @@ impl Upload {
         stall_ms: u64,
     ) -> Result<(), UploadFault> {
         self.begun = true;
+        let (client, endpoint) =
+            (Patience::with_client(&exchange.snapshot.timeouts), Patience::with_endpoint(stall_ms));
         let mut room = FrameRoom::default();
         loop {
             let piece = match self.pending.take() {
@@ -128,7 +132,7 @@ impl Upload {
             let piece = piece.map_err(|fault| UploadFault::Refused(refusal_for(fault)))?;
             if piece.payload > 0 || piece.last {
                 let parts = frame(&piece, block.unread(), self.framing, &mut room).parts;
-                let sent = upstream.send_all(parts, stall_ms, || shard.recent_ms()).await;
+                let sent = upstream.send_all(parts, &endpoint, || shard.recent_ms()).await;
                 sent.map_err(|failed| match failed.error.kind() {
                     io::ErrorKind::TimedOut => UploadFault::EndpointStalled,
                     _ => UploadFault::EndpointClosed,
@@ -145,14 +149,14 @@ impl Upload {
             if filled_up {
                 shard.buffers.lengthen(block);
             }
-            self.read_more(shard, exchange, downstream, block).await?;
+            self.read_more(shard, &client, downstream, block).await?;
         }
     }
 
     async fn read_more(
         &self,
         shard: &Shard,
-        exchange: &Exchange<'_>,
+        client: &Patience,
         downstream: &Socket,
         block: &mut Block,
     ) -> Result<(), UploadFault> {
@@ -167,10 +171,10 @@ impl Upload {
         let received = match downstream.try_recv(block, wanted) {
             Ok(Some(received)) => Ok(received),
             Ok(None) => {
-                let until_ms = shard.clock.now().monotonic_ms() + exchange.snapshot.timeouts.body_ms;
-                downstream.watch().set(Direction::Read, until_ms);
+                let from_ms = shard.clock.now().monotonic_ms();
+                downstream.watch().set(Direction::Read, from_ms + client.left_ms());
                 let received = downstream.recv(block, wanted).await;
-                shard.clock.now();
+                client.waited(shard.clock.now().monotonic_ms() - from_ms);
                 downstream.watch().clear(Direction::Read);
                 received
             }
@@ -178,7 +182,10 @@ impl Upload {
         };
         match received {
             Ok(0) => Err(UploadFault::ClientGone),
-            Ok(_) => Ok(()),
+            Ok(received) => {
+                client.moved(received);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(UploadFault::Refused(Refusal::new(Code::BodyTimeout, "body")))
             }

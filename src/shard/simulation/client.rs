@@ -10,6 +10,7 @@ use super::{
     link::{Heard, Link},
     message::{Event, Message, Parser, Side},
     script::{Parting, Visit},
+    setting::BLOCK_BYTES,
     world::Instant,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Client {
     pub(super) answers: Vec<Message>,
     /// When the last byte of each head went out.
     pub(super) head_sent: Vec<Instant>,
+    /// When as much of each request was out as the gateway waits for before it decides.
+    pub(super) ready: Vec<Instant>,
     /// How the connection ended, as the client saw it.
     pub(super) end: Option<Heard>,
     /// When the gateway closed it.
@@ -52,6 +55,7 @@ impl Client {
             is_in_answer: false,
             answers: Vec::new(),
             head_sent: Vec::new(),
+            ready: Vec::new(),
             end: None,
             closed_us: None,
             has_parted: false,
@@ -147,6 +151,9 @@ impl Client {
         for (place, asked) in self.visit.asked.iter().enumerate() {
             if self.sent >= end + asked.head_bytes && self.head_sent.len() == place {
                 self.head_sent.push(now);
+            }
+            if self.sent >= end + asked.bytes.len().min(BLOCK_BYTES) && self.ready.len() == place {
+                self.ready.push(now);
             }
             end += asked.bytes.len();
         }

@@ -188,7 +188,11 @@ fn one_client<'a>(
         }
         if let (Some(route), true) = (record.route, refused_as(Code::QuotaExceeded) || record.has_endpoint) {
             let before = place.checked_sub(1).map(|before| records[before].at);
-            let at = client.head_sent[place].max(before.unwrap_or(client.head_sent[place]));
+            let ready = client.ready.get(place).copied();
+            let Some(ready) = ready else {
+                return Err(format!("{} was decided before its body came", asked.id));
+            };
+            let at = ready.max(before.unwrap_or(ready));
             decisions.push(Decision { at, route, key: &asked.key, is_admitted: record.has_endpoint });
         }
     }

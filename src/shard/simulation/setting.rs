@@ -25,7 +25,8 @@ use super::{
 };
 
 /// The time-outs of this world, in milliseconds.
-pub(super) const TIMEOUTS: Timeouts = Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000 };
+pub(super) const TIMEOUTS: Timeouts =
+    Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000, body_rate_min: 0 };
 /// How long an endpoint may take to answer.
 pub(super) const RESPONSE_MS: u64 = 4_000;
 /// How long a connection may take to be made.
@@ -33,10 +34,13 @@ const CONNECT_MS: u64 = 1_000;
 /// How long a connection may wait in the pool.
 const POOL_IDLE_MS: u64 = 2_500;
 
+/// What a buffer holds of a request, with heads as short as these.
+pub(super) const BLOCK_BYTES: usize = 32 * 1024;
+
 /// The plan of one world's shard, which logs to `log`.
 pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
     let connections_max = if rng.u32(..4) == 0 { 4 } else { 100 };
-    let buffer_bytes = if rng.u32(..4) == 0 { 8 * 32 * 1024 } else { 4 << 20 };
+    let buffer_bytes = if rng.u32(..4) == 0 { 8 * BLOCK_BYTES } else { 4 << 20 };
     ShardPlan {
         index: 0,
         cpu: None,

@@ -214,6 +214,20 @@ impl Client {
         !self.read_some() && self.behind.is_empty()
     }
 
+    /// Whether the gateway has said anything that was not read, or has ended the connection.
+    pub(crate) fn has_answer(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Reads something and forgets it; `false` at the end, or when nothing came in time.
+    pub(crate) fn try_rest(&mut self) -> bool {
+        let mut buffer = [0; 64 * 1024];
+        matches!(self.stream.read(&mut buffer), Ok(1..))
+    }
+
     /// Everything up to the close.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.read_some() {}

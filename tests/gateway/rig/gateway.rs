@@ -335,15 +335,16 @@ impl Gateway {
 
     /// The lines of a log file in its directory, once there are at least so many.
     pub(crate) fn lines_of(&self, file: &str, lines: usize) -> Vec<Value> {
-        let path = self.directory.path().join(file);
-        let read = || {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            // A line is there when its end is.
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-        };
-        until(&format!("{lines} log lines"), || read().len() >= lines);
-        read()
+        until(&format!("{lines} log lines"), || self.lines_so_far(file).len() >= lines);
+        self.lines_so_far(file)
+    }
+
+    /// The lines that are in a log file now.
+    pub(crate) fn lines_so_far(&self, file: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.directory.path().join(file)).unwrap_or_default();
+        // A line is there when its end is.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Resident memory in KiB.

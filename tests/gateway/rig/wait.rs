@@ -46,6 +46,11 @@ impl Gate {
         self.0.0.lock().unwrap().waiting
     }
 
+    /// Whether everybody passes.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.0.lock().unwrap().open
+    }
+
     /// Lets everybody pass, from now on.
     pub(crate) fn open(&self) {
         self.0.0.lock().unwrap().open = true;
