@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::rig::{Endpoint, Gateway, Setup};
 
 #[path = "../corpus/cases.rs"]
-mod cases;
+pub(crate) mod cases;
 
 use cases::Case;
 

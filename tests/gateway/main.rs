@@ -14,6 +14,7 @@ mod bodies;
 mod commands;
 mod config;
 mod corpus;
+mod corpus_peers;
 mod delivery;
 mod drain;
 mod faults;
