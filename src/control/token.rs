@@ -21,7 +21,7 @@ pub struct Claims<'a> {
 /// Mints a token that `keys` accept, signed with the key called `kid`, or the first.
 ///
 /// # Errors
-/// There is no such key.
+/// There is no such key, or it can sign nothing.
 pub fn mint(keys: &KeySetPlan, kid: Option<&str>, claims: &Claims<'_>) -> Result<String, String> {
     let key = match kid {
         None => keys.keys.first(),
@@ -52,6 +52,10 @@ pub fn mint(keys: &KeySetPlan, kid: Option<&str>, claims: &Claims<'_>) -> Result
         URL_SAFE_NO_PAD.encode(header.to_string()),
         URL_SAFE_NO_PAD.encode(payload.to_string())
     );
-    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()));
+    let signature = key.sign(signed.as_bytes()).ok_or_else(|| {
+        let kid = key.kid().unwrap_or("without a kid");
+        format!("key {kid} is a public key; tokens for it are signed by whoever has the private one")
+    })?;
+    let signature = URL_SAFE_NO_PAD.encode(signature);
     Ok(format!("{signed}.{signature}"))
 }

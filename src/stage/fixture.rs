@@ -7,7 +7,7 @@ use siphasher::sip128::SipHasher13;
 use crate::shared::{key_table::KeyTable, load::Load, meters::PerShard};
 
 use super::{
-    auth::{Algorithm, HmacKey, KeySet},
+    auth::{Algorithm, Key, KeySet},
     balance::{Cluster, Endpoint},
     client::TrustedProxies,
     headroom::{Ceilings, Priority},
@@ -51,7 +51,7 @@ pub(crate) fn keys() -> KeySet {
         leeway_s: 0,
         require: ["exp".into(), "sub".into()].into(),
         consumer_claim: "sub".into(),
-        keys: [HmacKey::new(None, Algorithm::Hs256, SECRET).unwrap()].into(),
+        keys: [Key::secret(None, Algorithm::Hs256, SECRET).unwrap()].into(),
         hasher: SipHasher13::new(),
     }
 }

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use proptest::prelude::*;
 
 use super::{
-    auth::{Algorithm, HmacKey},
+    auth::{Algorithm, Key},
     limit::{By, Limit},
     *,
 };
@@ -19,10 +19,10 @@ use crate::{
 };
 
 fn token(sub: &str, scope: &str) -> String {
-    let key = HmacKey::new(None, Algorithm::Hs256, SECRET).unwrap();
+    let key = Key::secret(None, Algorithm::Hs256, SECRET).unwrap();
     let payload = format!(r#"{{"sub":"{sub}","scope":"{scope}","exp":2000000000}}"#);
     let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256"}"#), BASE64.encode(payload));
-    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())))
+    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes()).expect("a secret")))
 }
 
 struct World {

@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod algorithms;
 mod auth;
 mod balance;
 mod bodies;

@@ -63,6 +63,7 @@ pub(super) struct Jwt {
     pub(super) require: Option<Field<Vec<Field<String>>>>,
     pub(super) consumer_claim: Field<String>,
     pub(super) keys: Vec<Key>,
+    pub(super) jwks_file: Option<Field<String>>,
     pub(super) at: usize,
     pub(super) path: String,
 }
@@ -72,6 +73,7 @@ pub(super) struct Key {
     pub(super) alg: Option<Field<String>>,
     pub(super) secret_file: Option<Field<String>>,
     pub(super) secret_env: Option<Field<String>>,
+    pub(super) public_key_file: Option<Field<String>>,
     pub(super) at: usize,
     pub(super) path: String,
 }
@@ -231,6 +233,7 @@ fn read_jwt(mut section: Section<'_, '_>, issues: &Issues) -> Jwt {
         require: section.texts("require"),
         consumer_claim: defaulted(&mut section, "consumer_claim"),
         keys: section.sections("keys").into_iter().map(read_key).collect(),
+        jwks_file: section.text("jwks_file"),
         at: section.at(),
         path: section.path().to_owned(),
     };
@@ -244,6 +247,7 @@ fn read_key(mut section: Section<'_, '_>) -> Key {
         alg: section.required_text("alg"),
         secret_file: section.text("secret_file"),
         secret_env: section.text("secret_env"),
+        public_key_file: section.text("public_key_file"),
         at: section.at(),
         path: section.path().to_owned(),
     };

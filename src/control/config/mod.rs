@@ -8,6 +8,8 @@ pub mod compile;
 pub mod defaults;
 mod file;
 mod issue;
+mod jwks;
+mod keys;
 pub mod plan;
 mod reader;
 mod values;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use crate::{
     http::{head::is_authority, target},
     stage::{
-        auth::{Algorithm, HmacKey},
+        auth::Key,
         headroom::Priority,
         limit::{By, LIMITS_MAX, Quota},
         route::Methods,
@@ -25,11 +25,9 @@ use crate::{
 use super::{
     super::topology::CpuChoice,
     Environment,
-    file::{
-        Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Log as FileLog,
-        Route as FileRoute,
-    },
+    file::{Cluster as FileCluster, File, Limit as FileLimit, Log as FileLog, Route as FileRoute},
     issue::Issues,
+    keys::{Secrets, key_set},
     reader::Field,
     values::one_of,
 };
@@ -111,7 +109,7 @@ pub struct KeySetPlan {
     pub leeway_s: i64,
     pub require: Vec<String>,
     pub consumer_claim: String,
-    pub keys: Vec<HmacKey>,
+    pub keys: Vec<Key>,
 }
 
 /// One `[[cluster]]`.
@@ -333,94 +331,6 @@ fn refer(
         field.wrong(issues, format!("no {kind} is named \"{}\"; {hint}", field.value));
     }
     found
-}
-
-/// Where secrets are.
-struct Secrets<'a> {
-    directory: &'a Path,
-    environment: &'a Environment,
-}
-
-fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> Option<KeySetPlan> {
-    if jwt.keys.is_empty() {
-        issues.add(jwt.at, &format!("{}.keys", jwt.path), "at least one key is needed");
-    }
-    let mut kids: HashMap<&str, usize> = HashMap::new();
-    for kid in jwt.keys.iter().filter_map(|key| key.kid.as_ref()) {
-        if let Some(line) = kids.insert(&kid.value, issues.line_of(kid.at)) {
-            kid.wrong(issues, format!("another key has the kid \"{}\", on line {line}", kid.value));
-        }
-    }
-    let keys: Vec<_> = jwt.keys.iter().map(|found| key(found, secrets, issues)).collect();
-    let texts = |list: &Option<Field<Vec<Field<String>>>>| -> Option<Vec<String>> {
-        Some(list.as_ref()?.value.iter().map(|field| field.value.clone()).collect())
-    };
-    Some(KeySetPlan {
-        name: jwt.name.as_ref()?.value.clone(),
-        issuer: jwt.issuer.as_ref().map(|issuer| issuer.value.clone()),
-        audience: texts(&jwt.audience).unwrap_or_default(),
-        leeway_s: i64::try_from(jwt.leeway_s).unwrap_or(0),
-        require: texts(&jwt.require).unwrap_or_else(|| vec!["exp".to_owned(), "sub".to_owned()]),
-        consumer_claim: jwt.consumer_claim.value.clone(),
-        keys: keys.into_iter().collect::<Option<_>>()?,
-    })
-}
-
-fn key(key: &FileKey, secrets: &Secrets<'_>, issues: &Issues) -> Option<HmacKey> {
-    let algorithms: Vec<(&str, Algorithm)> = Algorithm::ALL.iter().map(|&alg| (alg.name(), alg)).collect();
-    let algorithm = key.alg.as_ref().and_then(|alg| one_of(alg, &algorithms, issues));
-    let secret = match (&key.secret_file, &key.secret_env) {
-        (Some(file), None) => {
-            let path = secrets.directory.join(&file.value);
-            match std::fs::read(&path) {
-                Ok(secret) => Some((without_newline(secret), file)),
-                Err(error) => {
-                    file.wrong(issues, format!("{} cannot be read: {error}", path.display()));
-                    None
-                }
-            }
-        }
-        (None, Some(variable)) => match (secrets.environment)(&variable.value) {
-            Some(secret) => Some((secret, variable)),
-            None => {
-                let message = format!("the environment has no variable {}", variable.value);
-                variable.wrong(issues, message);
-                None
-            }
-        },
-        (Some(_), Some(variable)) => {
-            variable.wrong(issues, "there is a secret_file as well; keep one of the two");
-            None
-        }
-        (None, None) => {
-            issues.add(key.at, &key.path, "the secret is missing; give secret_file or secret_env");
-            None
-        }
-    };
-    let ((secret, source), algorithm) = secret.zip(algorithm)?;
-    let kid = key.kid.as_ref().map(|kid| kid.value.as_str());
-    HmacKey::new(kid, algorithm, &secret)
-        .map_err(|_| {
-            let message = format!(
-                "the secret has {} bytes; {} needs at least {}, the length of its hash (RFC 7518 section 3.2)",
-                secret.len(),
-                algorithm.name(),
-                algorithm.key_bytes_min()
-            );
-            source.wrong(issues, message);
-        })
-        .ok()
-}
-
-/// One trailing newline is the editor's, not the secret's.
-fn without_newline(mut secret: Vec<u8>) -> Vec<u8> {
-    if secret.last() == Some(&b'\n') {
-        secret.pop();
-        if secret.last() == Some(&b'\r') {
-            secret.pop();
-        }
-    }
-    secret
 }
 
 fn cluster(cluster: &FileCluster, issues: &Issues) -> Option<ClusterPlan> {

@@ -114,7 +114,7 @@ fn each_mistake_names_its_line_and_key_and_what_would_be_right() {
             "secret_file = \"no.key\"",
             "8: jwt[0].keys[0].secret_file: /nowhere/no.key cannot be read",
         ),
-        (", secret_env = \"KEY32\"", "", "8: jwt[0].keys[0]: the secret is missing"),
+        (", secret_env = \"KEY32\"", "", "8: jwt[0].keys[0]: the key itself is missing"),
         ("HS256", "RS999", "8: jwt[0].keys[0].alg: \"RS999\" is not one of \"HS256\", \"HS384\", \"HS512\""),
         (
             "100/second;",

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use fastrand::Rng;
 
 use crate::stage::{
-    auth::{Algorithm, HmacKey},
+    auth::{Algorithm, Key},
     fixture::SECRET,
 };
 
@@ -176,10 +176,10 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
 
 /// A token for `consumer` that expires in the year 2100.
 fn token(consumer: &str) -> String {
-    let key = HmacKey::new(None, Algorithm::Hs256, SECRET).expect("a good key");
+    let key = Key::secret(None, Algorithm::Hs256, SECRET).expect("a good key");
     let payload = format!(r#"{{"sub":"{consumer}","exp":4102444800}}"#);
     let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256"}"#), BASE64.encode(payload));
-    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())))
+    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes()).expect("a secret")))
 }
 
 /// `body` in chunks of any size, sometimes with a trailer section.

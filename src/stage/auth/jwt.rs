@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     claims::{Claims, JsonFault},
-    key::{HmacKey, KeySet},
+    key::{Key, KeySet},
 };
 
 /// What a verified token says, and which token it was.
@@ -120,10 +120,10 @@ pub fn verify(token: &[u8], keys: &KeySet, now_s: i64) -> Result<Verified, Token
 fn candidates<'k>(
     keys: &'k KeySet,
     kid: Option<&'k str>,
-) -> Result<impl Iterator<Item = &'k HmacKey>, TokenFault> {
+) -> Result<impl Iterator<Item = &'k Key>, TokenFault> {
     // A key that was configured without a kid serves tokens whose kid names no other.
     let named = kid.is_some_and(|kid| keys.keys.iter().any(|key| key.kid() == Some(kid)));
-    let fits = move |key: &&HmacKey| match kid {
+    let fits = move |key: &&Key| match kid {
         None => true,
         Some(kid) if named => key.kid() == Some(kid),
         Some(_) => key.kid().is_none(),

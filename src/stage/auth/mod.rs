@@ -12,7 +12,7 @@ mod key;
 
 pub use cache::TokenCache;
 pub use jwt::{TokenFault, Verified, is_usable_as_consumer, verify};
-pub use key::{Algorithm, HmacKey, KeySet, KeyTooShort};
+pub use key::{Algorithm, Key, KeySet, Kind, PublicKey, UnusableKey};
 
 use std::rc::Rc;
 

@@ -9,9 +9,9 @@ use crate::stage::fixture::{self, SECRET};
 const NOW: i64 = 1_795_409_367;
 
 fn token_of(header: &str, payload: &str) -> String {
-    let key = HmacKey::new(None, Algorithm::Hs256, SECRET).unwrap();
+    let key = Key::secret(None, Algorithm::Hs256, SECRET).unwrap();
     let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(payload));
-    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes())))
+    format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes()).expect("a secret")))
 }
 
 fn token(payload: &str) -> String {
@@ -168,14 +168,14 @@ fn keys_are_chosen_by_kid_and_bound_to_their_algorithm() {
     let other = [7; 64];
     let keys = lenient(|keys| {
         keys.keys = [
-            HmacKey::new(Some("old"), Algorithm::Hs256, SECRET).unwrap(),
-            HmacKey::new(Some("new"), Algorithm::Hs512, &other).unwrap(),
+            Key::secret(Some("old"), Algorithm::Hs256, SECRET).unwrap(),
+            Key::secret(Some("new"), Algorithm::Hs512, &other).unwrap(),
         ]
         .into();
     });
-    let by = |key: &HmacKey, header: &str| {
+    let by = |key: &Key, header: &str| {
         let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(r#"{"sub":"acme"}"#));
-        verdict(&keys, &format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes()))))
+        verdict(&keys, &format!("{signed}.{}", BASE64.encode(key.sign(signed.as_bytes()).expect("a secret"))))
     };
     let [old, new] = &*keys.keys else { panic!("two keys") };
     assert!(by(old, r#"{"alg":"HS256","kid":"old"}"#).is_ok());
@@ -184,9 +184,9 @@ fn keys_are_chosen_by_kid_and_bound_to_their_algorithm() {
     assert!(by(new, r#"{"alg":"HS512"}"#).is_ok());
     assert_eq!(by(old, r#"{"alg":"HS256","kid":"new"}"#), Err(TokenFault::Algorithm));
     assert_eq!(by(new, r#"{"alg":"HS512","kid":"gone"}"#), Err(TokenFault::UnknownKey));
-    let weak = HmacKey::new(None, Algorithm::Hs256, &other).unwrap();
+    let weak = Key::secret(None, Algorithm::Hs256, &other).unwrap();
     assert_eq!(by(&weak, r#"{"alg":"HS256","kid":"new"}"#), Err(TokenFault::Algorithm));
-    assert!(HmacKey::new(None, Algorithm::Hs512, &[0; 63]).is_err());
+    assert!(Key::secret(None, Algorithm::Hs512, &[0; 63]).is_err());
     assert!(!format!("{keys:?}").contains("[7, 7"));
 }
 

@@ -6,13 +6,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use ring::hmac;
 use serde_json::Value;
 use siphasher::sip128::SipHasher13;
-use tollgate::stage::auth::{self, Algorithm, HmacKey, KeySet};
+use tollgate::stage::auth::{self, Algorithm, Key, KeySet};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW_S: i64 = 1_795_000_000;
 
 fn keys() -> KeySet {
-    let key = HmacKey::new(None, Algorithm::Hs256, SECRET);
+    let key = Key::secret(None, Algorithm::Hs256, SECRET);
     KeySet {
         name: "fuzz".into(),
         index: 0,
