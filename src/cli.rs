@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     base::clock::Clock,
     control::{
+        api_key,
         config::{self, Issues, environment},
         token::{Claims, mint},
     },
@@ -19,6 +20,8 @@ use crate::{
 const USAGE: u8 = 64;
 /// An address could not be bound.
 const UNBOUND: u8 = 69;
+/// A bug, or a system that breaks its promises.
+const BUG: u8 = 70;
 /// The configuration was refused.
 const REFUSED: u8 = 78;
 
@@ -76,6 +79,15 @@ enum Command {
         #[arg(long, value_name = "K")]
         kid: Option<String>,
     },
+    /// Mint an API key.
+    ///
+    /// Prints two lines: the key, which the client sends as X-Api-Key and of which this is the only copy, and
+    /// the entry for api_keys of the client's [[consumer]], which holds the key's SHA-256.
+    Key {
+        /// What the key is called; when left out, after its hash.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+    },
 }
 
 /// Runs the command the process was started with.
@@ -103,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Token { config, jwt, sub, scope, ttl, kid } => {
             token(&config, &jwt, &sub, scope.as_deref(), ttl, kid.as_deref())
         }
+        Command::Key { id } => key(id.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -171,5 +184,16 @@ fn token(
     let ttl_s = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims { consumer: sub, scope, ttl_s, issued_s: Clock::new().now().unix_seconds() };
     println!("{}", mint(keys, kid, &claims).map_err(usage)?);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn key(id: Option<&str>) -> Result<(), Failure> {
+    if id.is_some_and(|id| id.is_empty() || id.chars().any(char::is_control)) {
+        let message = "--id: a name is not empty and has no control characters\n".to_owned();
+        return Err(Failure { code: USAGE, message });
+    }
+    let minted = api_key::mint(id).map_err(|error| Failure { code: BUG, message: format!("{error}\n") })?;
+    println!("{}\n{}", minted.key, minted.entry);
     Ok(())
 }

@@ -26,7 +26,7 @@ use tollgate::{
     http::{
         Version,
         answer::{self, Asked},
-        encode::{self, Forwarded, Persistence, RequestAdditions},
+        encode::{self, ApiKeyField, Forwarded, Persistence, RequestAdditions},
         field::Storage,
         head, target,
     },
@@ -177,6 +177,7 @@ fn encode_both(
         peer: b"127.0.0.1",
         forwarded: Forwarded::Replace,
         consumer,
+        api_key: ApiKeyField::Withheld,
     };
     encode::request(out, head, target, &additions).unwrap();
     let mut storage = Storage::new();

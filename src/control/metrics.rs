@@ -171,6 +171,12 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
         ([("result", "refused")], sum(|meters| &meters.tokens.refused)),
     ];
     out.counters("tollgate_jwt_verifications", "Verdicts on tokens", &tokens)?;
+    let keys = [
+        ([("result", "accepted")], sum(|meters| &meters.tokens.keys_accepted)),
+        ([("result", "missing")], sum(|meters| &meters.tokens.keys_missing)),
+        ([("result", "refused")], sum(|meters| &meters.tokens.keys_refused)),
+    ];
+    out.counters("tollgate_api_key_verifications", "Verdicts on API keys", &keys)?;
     let mut limits = Vec::new();
     let mut keys = 0;
     for route in view.snapshot.routes.routes().iter().filter(|route| !route.limits.is_empty()) {

@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod api_key;
 pub mod config;
 pub mod machine;
 pub mod metrics;

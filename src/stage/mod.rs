@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod balance;
 pub mod client;
+pub mod consumer;
 pub mod headroom;
 pub mod limit;
 pub mod refusal;
@@ -15,7 +16,7 @@ pub mod route;
 pub mod settle;
 pub mod snapshot;
 
-use std::{net::IpAddr, rc::Rc};
+use std::net::IpAddr;
 
 use crate::{
     base::clock::Moment,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 use self::{
-    auth::{TokenCache, Verified},
+    auth::{Caller, TokenCache},
     balance::Permit,
     headroom::Headroom,
     limit::Standings,
@@ -69,7 +70,7 @@ pub struct Facts<'s> {
     /// The route that matched.
     pub route: Option<&'s Route>,
     /// Who is calling.
-    pub caller: Option<Rc<Verified>>,
+    pub caller: Option<Caller<'s>>,
 }
 
 /// Decides whether a request may pass and to which endpoint it goes. `facts` is filled on the way, so that
@@ -90,11 +91,14 @@ pub fn decide<'s>(
     facts.route = Some(route);
     snapshot.ceilings.admit(route.priority, request.headroom)?;
 
-    if let Some(keys) = snapshot.keys_of(route) {
-        let caller = auth::authenticate(keys, &mut desk.tokens, meters, request.head.authorization, now)?;
-        let permitted = auth::permits(&caller, &route.scopes);
-        facts.caller = Some(caller);
-        permitted?;
+    facts.caller = auth::identify(snapshot, route, desk, meters, request.head, now)?;
+    if let Some(caller) = &facts.caller {
+        for credential in caller.credentials() {
+            auth::permits(credential, &route.scopes)?;
+            auth::has_role(credential, &route.roles)?;
+        }
+        let method = request.head.method;
+        snapshot.consumers.permit(&caller.consumer, caller.consumer_hash, route, method)?;
     }
     if let Framing::Length(length) = request.head.framing
         && length > route.body_bytes_max

@@ -4,7 +4,9 @@
 //! [`compile`] builds the snapshot. Mistakes are collected, never thrown: one run shows them all, each with
 //! file, line, key and what would be right.
 
+pub mod access;
 pub mod compile;
+pub mod consumer;
 pub mod defaults;
 mod file;
 mod issue;
