@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod access;
 mod auth;
 mod balance;
 mod bodies;
