@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::{
+    base::clock::Clock,
     control::{
         access_log::AccessLog,
         admin::Admin,
@@ -25,6 +26,7 @@ use crate::{
         machine::{self, mebibytes},
         metrics::View,
         observer,
+        revocation::{self, Revocations},
         signals::{Order, Signals},
         topology::Placement,
     },
@@ -86,6 +88,9 @@ impl Gateway {
         let driver = driver(plan.driver)?;
         let (log_plan, bounds, drain_ms) = (plan.log.clone(), plan.bounds.clone(), plan.timeouts.drain_ms);
         let admin_config = Arc::new(view::view(&plan));
+        let now_s = Clock::new().now().unix_seconds();
+        let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
+        let revocations = Arc::new(revocations);
         let snapshot = Arc::new(compile::compile(plan, shards).map_err(StartError::Refused)?);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| log_ring(log_plan.ring_bytes))
@@ -116,6 +121,7 @@ impl Gateway {
                 head_bytes_max: bounds.head_bytes_max,
                 buffers,
                 tokens_max: bounds.tokens,
+                revoked: revocations.cell().clone(),
                 log: senders.pop().flatten(),
                 snapshot: Arc::clone(&snapshot),
                 lifecycle: Arc::clone(&lifecycle),
@@ -129,13 +135,21 @@ impl Gateway {
             tracing::info!("shard {index} on {place} with {rung}");
             drivers.push(rung.to_string());
         }
-        let memory = memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes);
+        let memory =
+            memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes, revocations.bytes_max());
         tracing::info!("{}", memory.text);
         machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
-        let view =
-            Arc::new(View { snapshot, shards: meters, lifecycle, log: log_counts, drivers, busy_permille });
+        let view = Arc::new(View {
+            snapshot,
+            shards: meters,
+            lifecycle,
+            log: log_counts,
+            revocations,
+            drivers,
+            busy_permille,
+        });
         for address in &listen {
             tracing::info!("listening on {address}");
         }
@@ -161,6 +175,7 @@ impl Gateway {
                 }
             });
             tokio::spawn(observer::run(Arc::clone(&view)));
+            tokio::spawn(revocation::watch::run(Arc::clone(&view.revocations)));
             tokio::select! {
                 () = wait_for_the_end(&mut signals, log.as_ref()) => {}
                 () = drain.notified() => {}
@@ -318,6 +333,7 @@ fn memory_sum(
     buffers: BufferPlan,
     shards: usize,
     ring_bytes: usize,
+    revocation_bytes: usize,
 ) -> MemorySum {
     let limits: usize = snapshot
         .routes
@@ -338,6 +354,7 @@ fn memory_sum(
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),
+        ("revocations", revocation_bytes),
     ];
     let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
     let parts: Vec<String> =

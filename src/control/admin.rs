@@ -1,7 +1,7 @@
 //! The admin API: what a person or a monitor asks a running gateway.
 //!
 //! JSON unless said otherwise. Listens on a loopback address only. Reads what the shards publish and never
-//! waits for them; the one thing it can order is a drain.
+//! waits for them; what it can order is a drain, and that a credential counts no longer.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::shared::lifecycle::Phase;
 
-use super::metrics::View;
+use super::{metrics::View, revocation};
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ impl Admin {
     }
 
     fn router(self) -> Router {
+        let revocations = revocation::api::router(Arc::clone(&self.view.revocations));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -49,6 +50,7 @@ impl Admin {
             .route("/routes", get(routes))
             .route("/drain", post(drain))
             .with_state(self)
+            .merge(revocations)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod machine;
 pub mod metrics;
 pub mod observer;
+pub mod revocation;
 pub mod signals;
 pub mod token;
 pub mod topology;

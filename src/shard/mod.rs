@@ -42,6 +42,7 @@ use crate::{
         lifecycle::Lifecycle,
         log_ring::LogSender,
         meters::{PerShard, ShardMeters},
+        revoked::RevokedCell,
     },
     stage::{Desk, snapshot::Snapshot},
 };
@@ -69,6 +70,8 @@ pub struct ShardPlan {
     pub buffers: BufferPlan,
     /// Tokens it remembers.
     pub tokens_max: usize,
+    /// Where the deny list is published.
+    pub revoked: RevokedCell,
     /// The log; nothing is recorded when absent.
     pub log: Option<LogSender>,
     /// The configuration in force.
@@ -178,9 +181,11 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
 impl Shard {
     fn new(plan: ShardPlan) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let clock = Clock::new();
+        let mut desk = Desk::new(plan.tokens_max, fastrand::Rng::new());
+        desk.revoked = plan.revoked.reader();
         let shard = Rc::new(Self {
             index: plan.index,
-            desk: RefCell::new(Desk::new(plan.tokens_max, fastrand::Rng::new())),
+            desk: RefCell::new(desk),
             path_scratch: RefCell::default(),
             buffers: Buffers::new(plan.buffers),
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),

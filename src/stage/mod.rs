@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use crate::{
     base::clock::Moment,
     http::{framing::Framing, head::RequestHead, target::Target},
-    shared::meters::TokenMeters,
+    shared::{meters::TokenMeters, revoked::RevokedReader},
 };
 
 use self::{
@@ -39,6 +39,8 @@ use self::{
 pub struct Desk {
     /// Tokens that were verified before.
     pub tokens: TokenCache,
+    /// Which of them count no longer.
+    pub revoked: RevokedReader,
     /// Where the limits of the last refused request stand, for the fields of its answer.
     pub standings: Standings,
     /// Spreads ties.
@@ -46,9 +48,10 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// An empty desk that remembers up to `tokens_max` tokens.
+    /// An empty desk that remembers up to `tokens_max` tokens, and to which nothing is revoked.
     pub fn new(tokens_max: usize, rng: fastrand::Rng) -> Self {
-        Self { tokens: TokenCache::new(tokens_max), standings: Standings::default(), rng }
+        let revoked = RevokedReader::default();
+        Self { tokens: TokenCache::new(tokens_max), revoked, standings: Standings::default(), rng }
     }
 }
 

@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 47] = [
+pub const DEFAULTS: [Default; 49] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -62,6 +62,8 @@ pub const DEFAULTS: [Default; 47] = [
     row("route.roles", "none", "roles of which a credential must have one"),
     row("route.forward_api_key", "false", "whether `X-Api-Key` travels on to the endpoint, once any consumer has an API key"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
+    row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
+    row("revocation.entries", "100000", "the most entries of that file"),
     row("log.access", "access.log", "a path, `stdout` or `off`"),
     row("log.format", "json", "json or combined"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),

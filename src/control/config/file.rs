@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) consumers: Vec<Consumer>,
     pub(super) clusters: Vec<Cluster>,
     pub(super) routes: Vec<Route>,
+    pub(super) revocation: Revocation,
     pub(super) log: Log,
 }
 
@@ -118,6 +119,12 @@ pub(super) struct Limit {
     pub(super) quota: Option<Field<String>>,
 }
 
+/// `[revocation]`.
+pub(super) struct Revocation {
+    pub(super) file: Option<Field<String>>,
+    pub(super) entries: u64,
+}
+
 pub(super) struct Log {
     pub(super) access: Field<String>,
     pub(super) format: Field<String>,
@@ -180,6 +187,15 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
         consumers: root.sections("consumer").into_iter().map(consumer::read).collect(),
         clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
+        revocation: {
+            let mut revocation = root.section("revocation");
+            let read = Revocation {
+                file: revocation.text("file"),
+                entries: number(&mut revocation, "entries", 1..=10_000_000, issues),
+            };
+            revocation.finish();
+            read
+        },
         log: {
             let mut log = root.section("log");
             let read = Log {

@@ -12,7 +12,7 @@ mod file;
 mod issue;
 pub mod plan;
 mod reader;
-mod values;
+pub(super) mod values;
 pub mod view;
 
 pub use issue::{Issue, Issues};

@@ -23,13 +23,16 @@ use crate::{
 };
 
 use super::{
-    super::topology::CpuChoice,
+    super::{
+        revocation::{self, RevocationPlan},
+        topology::CpuChoice,
+    },
     Environment,
     access::{self, AccessPlan},
     consumer::{self, ConsumerPlan},
     file::{
         Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Log as FileLog,
-        Route as FileRoute,
+        Revocation as FileRevocation, Route as FileRoute,
     },
     issue::Issues,
     reader::Field,
@@ -63,6 +66,8 @@ pub struct Plan {
     pub clusters: Vec<ClusterPlan>,
     /// The routes.
     pub routes: Vec<RoutePlan>,
+    /// The deny list.
+    pub revocation: RevocationPlan,
     /// The access log.
     pub log: LogPlan,
 }
@@ -226,6 +231,7 @@ pub(super) fn build(
         &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
         issues,
     );
+    let revocation = revocation(&file.revocation, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
     let log = log(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
@@ -258,6 +264,7 @@ pub(super) fn build(
         consumers,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        revocation,
         log: log?,
     })
 }
@@ -629,6 +636,18 @@ fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
         field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
     }
     count
+}
+
+fn revocation(found: &FileRevocation, directory: &Path, issues: &Issues) -> RevocationPlan {
+    let entries_max = usize(found.entries);
+    let file = found.file.as_ref().map(|field| {
+        let path = directory.join(&field.value);
+        if let Err(mistake) = revocation::check_file(&path, entries_max) {
+            field.wrong(issues, format!("{}: {mistake}", path.display()));
+        }
+        path
+    });
+    RevocationPlan { file, entries_max }
 }
 
 fn log(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {

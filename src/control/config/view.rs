@@ -90,6 +90,7 @@ pub fn view(plan: &Plan) -> Value {
             "limit_keys": plan.bounds.limit_keys,
             "tokens": plan.bounds.tokens,
         },
+        "revocation": { "file": plan.revocation.file, "entries": plan.revocation.entries_max },
         "timeouts_ms": {
             "head": plan.timeouts.head_ms,
             "body": plan.timeouts.body_ms,

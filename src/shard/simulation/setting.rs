@@ -5,9 +5,15 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
+use siphasher::sip128::SipHasher13;
 
 use crate::{
-    shared::{lifecycle::Lifecycle, log_ring::LogSender, meters::PerShard},
+    shared::{
+        lifecycle::Lifecycle,
+        log_ring::LogSender,
+        meters::PerShard,
+        revoked::{Revoked, RevokedCell},
+    },
     stage::{
         balance::Cluster,
         fixture,
@@ -45,6 +51,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         head_bytes_max: script::HEAD_BYTES_MAX,
         buffers: BufferPlan::new(buffer_bytes, script::HEAD_BYTES_MAX, connections_max),
         tokens_max: 16,
+        revoked: RevokedCell::new(Revoked::new(SipHasher13::new(), Default::default())),
         log: Some(log),
         snapshot: Arc::new(snapshot(rng)),
         lifecycle: Arc::new(Lifecycle::default()),

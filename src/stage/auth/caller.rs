@@ -15,6 +15,7 @@ use super::{
     },
     api_key::{self, ApiKey},
     jwt::Verified,
+    revocation,
 };
 use crate::{
     base::clock::Moment,
@@ -69,8 +70,19 @@ pub fn identify<'s>(
     head: &RequestHead<'_, '_>,
     now: Moment,
 ) -> Result<Option<Caller<'s>>, Refusal> {
-    let mut by_token = |keys| super::authenticate(keys, &mut desk.tokens, meters, head.authorization, now);
-    let by_key = || api_key::authenticate(snapshot.consumers.api_keys(), meters, head.api_key, now);
+    let (revoked, now_s) = (desk.revoked.load(), now.unix_seconds());
+    let mut by_token = |keys| {
+        let token = super::authenticate(keys, &mut desk.tokens, meters, head.authorization, now)?;
+        revocation::check(revoked, &token, Code::TokenInvalid, now_s)
+            .inspect_err(|_| meters.revoked.add(1))
+            .map(|()| token)
+    };
+    let by_key = || {
+        let key = api_key::authenticate(snapshot.consumers.api_keys(), meters, head.api_key, now)?;
+        revocation::check(revoked, &key.holder, Code::ApiKeyInvalid, now_s)
+            .inspect_err(|_| meters.keys_revoked.add(1))
+            .map(|()| key)
+    };
     let caller = match (snapshot.keys_of(route), route.api_keys) {
         (None, false) => return Ok(None),
         (Some(keys), false) => Caller::Token(by_token(keys)?),

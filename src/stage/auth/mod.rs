@@ -12,6 +12,7 @@ mod caller;
 mod claims;
 mod jwt;
 mod key;
+mod revocation;
 
 pub use api_key::{API_KEY_BYTES_MAX, ApiKey, ApiKeys, KeyDigest};
 pub use cache::TokenCache;
