@@ -27,4 +27,5 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod revocation;
 mod tokens;
