@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod admin;
 pub mod api_key;
 pub mod config;
+pub mod explain;
 pub mod machine;
 pub mod metrics;
 pub mod observer;

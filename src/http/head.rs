@@ -125,6 +125,15 @@ pub fn check_partial(partial: &[u8]) -> Result<(), HeadError> {
     }
 }
 
+/// What is too long about a head of more than `bytes_max`: its target, if the first line alone is.
+pub fn too_long(head: &[u8], bytes_max: usize) -> HeadError {
+    let line = &head[..head.len().min(bytes_max)];
+    match memchr::memchr(b'\n', line) {
+        Some(_) => HeadError::HeadTooLarge("bytes"),
+        None => HeadError::TargetTooLong,
+    }
+}
+
 /// Reads the known fields, once, in the order they came.
 fn collect<'h, 'b>(mut head: RequestHead<'h, 'b>) -> Result<RequestHead<'h, 'b>, HeadError> {
     let mut framing = FramingFields::default();

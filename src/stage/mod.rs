@@ -67,9 +67,31 @@ pub struct Request<'a> {
     pub headroom: Headroom,
 }
 
+/// The decisions, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Which route is it?
+    #[default]
+    Route,
+    /// Has the shard room for it?
+    Headroom,
+    /// Who sent it?
+    Credential,
+    /// May they?
+    Permission,
+    /// Is its body too long?
+    Body,
+    /// Is there quota left?
+    Limit,
+    /// Which endpoint takes it?
+    Balance,
+}
+
 /// What was found out about a request, as far as the decisions got.
 #[derive(Debug, Default)]
 pub struct Facts<'s> {
+    /// The last step that was begun: of a refused request, the one that refused it.
+    pub step: Step,
     /// The route that matched.
     pub route: Option<&'s Route>,
     /// Who is calling.
@@ -92,9 +114,12 @@ pub fn decide<'s>(
     let authority = request.target.authority.or(request.head.host);
     let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
     facts.route = Some(route);
+    facts.step = Step::Headroom;
     snapshot.ceilings.admit(route.priority, request.headroom)?;
 
+    facts.step = Step::Credential;
     facts.caller = auth::identify(snapshot, route, desk, meters, request.head, now)?;
+    facts.step = Step::Permission;
     if let Some(caller) = &facts.caller {
         for credential in caller.credentials() {
             auth::permits(credential, &route.scopes)?;
@@ -103,12 +128,15 @@ pub fn decide<'s>(
         let method = request.head.method;
         snapshot.consumers.permit(&caller.consumer, caller.consumer_hash, route, method)?;
     }
+    facts.step = Step::Body;
     if let Framing::Length(length) = request.head.framing
         && length > route.body_bytes_max
     {
         return Err(Refusal::new(Code::BodyTooLarge, "Content-Length"));
     }
+    facts.step = Step::Limit;
     limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
+    facts.step = Step::Balance;
     balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
         .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
 }

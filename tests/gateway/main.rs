@@ -17,6 +17,7 @@ mod config;
 mod corpus;
 mod delivery;
 mod drain;
+mod explain;
 mod faults;
 mod framing;
 mod heads;
