@@ -161,7 +161,7 @@ fn tell_facts(told: &mut Told<'_>, snapshot: &Snapshot, facts: &Facts<'_>, reque
     if !route.roles.is_empty() {
         told.step("permission", format_args!("one of the roles {} is asked for", route.roles.join(", ")));
     }
-    let listed = snapshot.consumers.find(&caller.consumer, caller.consumer_hash);
+    let listed = snapshot.consumers.find(&caller.consumer);
     let word = match listed.map(|consumer| consumer.allow.as_deref()) {
         Some(Some([])) => "is allowed nowhere",
         Some(Some(_)) => "is allowed where its list says",

@@ -4,6 +4,8 @@
 //! consumers nobody listed. One that is named with a list goes where the list says and nowhere else. Knows
 //! nothing of credentials: who is calling was established before.
 
+use std::collections::HashMap;
+
 use super::{
     auth::ApiKeys,
     refusal::{Code, Refusal},
@@ -13,8 +15,9 @@ use super::{
 /// All consumers of the configuration.
 #[derive(Debug)]
 pub struct Consumers {
-    /// Sorted by hash.
-    by_hash: Box<[Consumer]>,
+    /// By id. Hashed here and not by what a credential brings along, so that no list is missed because two
+    /// parties hash with different seeds.
+    by_id: HashMap<Box<str>, Consumer>,
     api_keys: ApiKeys,
 }
 
@@ -23,8 +26,6 @@ pub struct Consumers {
 pub struct Consumer {
     /// Its name, as credentials give it.
     pub id: Box<str>,
-    /// The name's hash, with the seed that credentials are hashed with.
-    pub hash: u64,
     /// Where it may go: wherever one of these says. Anywhere when absent, nowhere when empty.
     pub allow: Option<Box<[Grant]>>,
 }
@@ -40,9 +41,9 @@ pub struct Grant {
 
 impl Consumers {
     /// A table of `consumers`, whose ids all differ, with the keys of all of them.
-    pub fn new(mut consumers: Vec<Consumer>, api_keys: ApiKeys) -> Self {
-        consumers.sort_by_key(|consumer| consumer.hash);
-        Self { by_hash: consumers.into(), api_keys }
+    pub fn new(consumers: Vec<Consumer>, api_keys: ApiKeys) -> Self {
+        let by_id = consumers.into_iter().map(|consumer| (consumer.id.clone(), consumer)).collect();
+        Self { by_id, api_keys }
     }
 
     /// Their API keys.
@@ -50,19 +51,17 @@ impl Consumers {
         &self.api_keys
     }
 
-    /// The consumer called `id`, whose hash is `hash`.
-    pub fn find(&self, id: &str, hash: u64) -> Option<&Consumer> {
-        let first = self.by_hash.partition_point(|consumer| consumer.hash < hash);
-        let same_place = self.by_hash[first..].iter().take_while(|consumer| consumer.hash == hash);
-        same_place.into_iter().find(|consumer| *consumer.id == *id)
+    /// The consumer called `id`.
+    pub fn find(&self, id: &str) -> Option<&Consumer> {
+        self.by_id.get(id)
     }
 
     /// Whether the consumer called `id` may send `method` to `route`.
     ///
     /// # Errors
     /// `consumer_not_allowed`.
-    pub fn permit(&self, id: &str, hash: u64, route: &Route, method: &str) -> Result<(), Refusal> {
-        let Some(grants) = self.find(id, hash).and_then(|consumer| consumer.allow.as_deref()) else {
+    pub fn permit(&self, id: &str, route: &Route, method: &str) -> Result<(), Refusal> {
+        let Some(grants) = self.find(id).and_then(|consumer| consumer.allow.as_deref()) else {
             return Ok(());
         };
         let for_route =

@@ -126,7 +126,7 @@ pub fn decide<'s>(
             auth::has_role(credential, &route.roles)?;
         }
         let method = request.head.method;
-        snapshot.consumers.permit(&caller.consumer, caller.consumer_hash, route, method)?;
+        snapshot.consumers.permit(&caller.consumer, route, method)?;
     }
     facts.step = Step::Body;
     if let Framing::Length(length) = request.head.framing

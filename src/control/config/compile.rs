@@ -91,7 +91,7 @@ fn consumers(plans: Vec<ConsumerPlan>, hasher: SipHasher13) -> Consumers {
             });
             grants.collect()
         });
-        consumers.push(Consumer { hash: hash(&id), id: id.into(), allow: grants });
+        consumers.push(Consumer { id: id.into(), allow: grants });
     }
     Consumers::new(consumers, ApiKeys::new(keys, hasher))
 }
