@@ -122,6 +122,8 @@ pub(crate) fn until(seconds: i64) -> UntilS {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::shared::revoked::{Revoked, Table};
 
@@ -164,6 +166,19 @@ mod tests {
         ] {
             let said = lists(text, &[]).unwrap_err();
             assert!(said.starts_with(mistake), "{said}");
+        }
+    }
+
+    proptest! {
+        /// Any bytes have a verdict, no mistake repeats what stands there, and what is revoked through one
+        /// good line is listed.
+        #[test]
+        fn any_bytes_have_a_verdict(bytes in prop::collection::vec(any::<u8>(), 0..200), value in "[!-~]{1,40}") {
+            let _ = lists(&bytes, &[]);
+            let said = lists(format!("nonsense-{value}").as_bytes(), &[]);
+            prop_assert!(said.is_err_and(|said| !said.contains("nonsense")));
+            let line = format!("sub:{value}\n");
+            prop_assert_eq!(lists(line.as_bytes(), &[(Mark::Sub, &value)]), Ok(vec![true]));
         }
     }
 }
