@@ -50,6 +50,10 @@ fn decision() -> Decision {
     Decision::new()
 }
 
+fn on_a_bad_day() -> Decision {
+    Decision::among_a_million_revoked()
+}
+
 #[library_benchmark(setup = parse, config = at_most(6_000))]
 fn head_parse(mut parse: Parse) -> (usize, Parse) {
     (black_box(parse.once()), parse)
@@ -80,6 +84,16 @@ fn decide_token_again(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.token_again()), decision)
 }
 
+#[library_benchmark(setup = on_a_bad_day, config = at_most(1_400))]
+fn decide_revoked(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.revoked()), decision)
+}
+
+#[library_benchmark(setup = on_a_bad_day, config = at_most(4_100))]
+fn decide_whole_among_a_million_revoked(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
 #[library_benchmark(setup = decision, config = at_most(1_250))]
 fn decide_quota(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.quota()), decision)
@@ -104,6 +118,8 @@ library_benchmark_group!(
         decide_route,
         decide_token_first,
         decide_token_again,
+        decide_revoked,
+        decide_whole_among_a_million_revoked,
         decide_quota,
         decide_balance,
         decide_whole

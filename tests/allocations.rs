@@ -15,8 +15,6 @@ use std::{
     sync::Arc,
 };
 
-use siphasher::sip128::SipHasher13;
-
 use tollgate::{
     base::{
         block::{Block, BlockPool},
@@ -37,7 +35,7 @@ use tollgate::{
         log_ring::log_ring,
         meters::ShardMeters,
         record::{Delivery, Record},
-        revoked::{Entries, FOREVER, Mark, Revoked, RevokedCell, Table},
+        revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
     },
     stage::{
         self, Desk, Facts, Request,
@@ -282,8 +280,8 @@ fn nor_does_an_api_key_or_a_look_at_the_deny_list() {
     let request = |method: &str, fields: &str| format!("{method} /keys HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     let (key, bearer) = ("X-Api-Key: letmein\r\n", format!("Authorization: Bearer {token}\r\n"));
     let (mut bench, now) = (Bench::new(), Clock::new().now());
-    let hasher = SipHasher13::new();
-    let cell = RevokedCell::new(Revoked::new(hasher, Default::default()));
+    let fingerprints = Fingerprints::new([7, 11]);
+    let cell = RevokedCell::new(Revoked::new(fingerprints, Default::default()));
     bench.desk.revoked = cell.reader();
     for fields in [key, &bearer, "X-Api-Key: wrong\r\n"] {
         bench.request(&snapshot, request("GET", fields).as_bytes(), now);
@@ -298,8 +296,8 @@ fn nor_does_an_api_key_or_a_look_at_the_deny_list() {
     counted(&mut bench, request("GET", "X-Api-Key: wrong\r\n"), Some(401));
     counted(&mut bench, request("PUT", key), Some(403));
     let mut entries = Entries::default();
-    entries.push(hasher, Mark::Kid, "k", FOREVER);
-    cell.publish(Revoked::new(hasher, [Arc::new(Table::new(&entries)), Arc::default()]));
+    entries.push(fingerprints, Mark::Kid, "k", FOREVER);
+    cell.publish(Revoked::new(fingerprints, [Arc::new(Table::new(&entries)), Arc::default()]));
     counted(&mut bench, request("GET", &bearer), None);
     counted(&mut bench, request("GET", key), Some(401));
 }

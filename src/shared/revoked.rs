@@ -5,10 +5,10 @@
 //! of a keyed hash, so an entry costs 30 bytes whatever its length; that another value has the same bits
 //! happens once in 10^32 lookups of a million entries. Knows no files and no clock.
 
-use std::{hash::Hasher, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 
 /// What an entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,23 @@ impl Mark {
             Self::Sub => "sub",
             Self::Kid => "kid",
         }
+    }
+}
+
+/// Makes 128 bits of what is listed, for each mark with a seed of its own. The seed is the process's secret, so
+/// that nobody can choose values that share a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Fingerprints([SipHasher13; Mark::ALL.len()]);
+
+impl Fingerprints {
+    /// With this seed.
+    pub fn new(seed: [u64; 2]) -> Self {
+        Self([0, 1, 2].map(|mark| SipHasher13::new_with_keys(seed[0], seed[1].wrapping_add(mark))))
+    }
+
+    /// Never zero.
+    fn of(self, mark: Mark, value: &str) -> u128 {
+        self.0[mark as usize].hash(value.as_bytes()).as_u128().max(1)
     }
 }
 
@@ -62,8 +79,8 @@ pub struct Entries {
 
 impl Entries {
     /// Adds one.
-    pub fn push(&mut self, hasher: SipHasher13, mark: Mark, value: &str, until_s: UntilS) {
-        self.fingerprints.push(fingerprint(hasher, mark, value));
+    pub fn push(&mut self, fingerprints: Fingerprints, mark: Mark, value: &str, until_s: UntilS) {
+        self.fingerprints.push(fingerprints.of(mark, value));
         self.until_s.push(until_s);
         self.of_mark[mark as usize] += 1;
     }
@@ -150,23 +167,32 @@ impl Table {
 /// One generation of the deny list.
 #[derive(Debug)]
 pub struct Revoked {
-    hasher: SipHasher13,
+    fingerprints: Fingerprints,
     /// From the file and from the admin API: either may change without the other being built anew.
     tables: [Arc<Table>; 2],
+    /// Whether anything is listed under each mark.
+    lists: [bool; Mark::ALL.len()],
 }
 
 impl Revoked {
-    /// What `tables` list, whose entries were made with `hasher`.
-    pub fn new(hasher: SipHasher13, tables: [Arc<Table>; 2]) -> Self {
-        Self { hasher, tables }
+    /// What `tables` list, whose entries were made with `fingerprints`.
+    pub fn new(fingerprints: Fingerprints, tables: [Arc<Table>; 2]) -> Self {
+        let lists = Mark::ALL.map(|mark| tables.iter().any(|table| table.of_mark[mark as usize] > 0));
+        Self { fingerprints, tables, lists }
+    }
+
+    /// Whether nothing is listed.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lists == [false; Mark::ALL.len()]
     }
 
     /// Whether `value` is listed under `mark`. What nothing is listed under costs no hash.
     pub fn lists(&self, mark: Mark, value: &str, now_s: i64) -> bool {
-        if self.tables.iter().all(|table| table.of_mark[mark as usize] == 0) {
+        if !self.lists[mark as usize] {
             return false;
         }
-        let fingerprint = fingerprint(self.hasher, mark, value);
+        let fingerprint = self.fingerprints.of(mark, value);
         self.tables.iter().any(|table| table.holds(fingerprint, now_s))
     }
 }
@@ -206,15 +232,8 @@ impl RevokedReader {
 /// Of a list with nothing on it, which stays so.
 impl Default for RevokedReader {
     fn default() -> Self {
-        RevokedCell::new(Revoked::new(SipHasher13::new(), Default::default())).reader()
+        RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())).reader()
     }
-}
-
-/// Never zero.
-fn fingerprint(mut hasher: SipHasher13, mark: Mark, value: &str) -> u128 {
-    hasher.write_u8(mark as u8);
-    hasher.write(value.as_bytes());
-    hasher.finish128().as_u128().max(1)
 }
 
 #[cfg(test)]
@@ -225,12 +244,12 @@ mod tests {
 
     use super::*;
 
-    const HASHER: fn() -> SipHasher13 = || SipHasher13::new_with_keys(7, 11);
+    const FINGERPRINTS: fn() -> Fingerprints = || Fingerprints::new([7, 11]);
 
     fn table(entries: &[(Mark, String, UntilS)]) -> Arc<Table> {
         let mut made = Entries::default();
         for (mark, value, until_s) in entries {
-            made.push(HASHER(), *mark, value, *until_s);
+            made.push(FINGERPRINTS(), *mark, value, *until_s);
         }
         Arc::new(Table::new(&made))
     }
@@ -238,7 +257,7 @@ mod tests {
     #[test]
     fn an_entry_counts_under_its_mark_until_its_end() {
         let entries = [(Mark::Jti, "a".to_owned(), 100), (Mark::Sub, "a".to_owned(), FOREVER)];
-        let revoked = Revoked::new(HASHER(), [table(&entries[..1]), table(&entries[1..])]);
+        let revoked = Revoked::new(FINGERPRINTS(), [table(&entries[..1]), table(&entries[1..])]);
         assert!(revoked.lists(Mark::Jti, "a", 99) && !revoked.lists(Mark::Jti, "a", 100));
         assert!(revoked.lists(Mark::Sub, "a", i64::MAX) && !revoked.lists(Mark::Kid, "a", 0));
         assert!(!revoked.lists(Mark::Jti, "b", 0) && !revoked.lists(Mark::Sub, "", 0));
@@ -246,13 +265,13 @@ mod tests {
 
     #[test]
     fn a_reader_sees_what_is_published() {
-        let cell = RevokedCell::new(Revoked::new(HASHER(), Default::default()));
+        let cell = RevokedCell::new(Revoked::new(FINGERPRINTS(), Default::default()));
         let mut reader = cell.reader();
         assert!(!reader.load().lists(Mark::Kid, "k", 0));
         let entry = [(Mark::Kid, "k".to_owned(), FOREVER)];
-        cell.publish(Revoked::new(HASHER(), [table(&entry), Arc::default()]));
+        cell.publish(Revoked::new(FINGERPRINTS(), [table(&entry), Arc::default()]));
         assert!(reader.load().lists(Mark::Kid, "k", 0));
-        cell.publish(Revoked::new(HASHER(), Default::default()));
+        cell.publish(Revoked::new(FINGERPRINTS(), Default::default()));
         assert!(!reader.load().lists(Mark::Kid, "k", 0));
     }
 
@@ -260,11 +279,11 @@ mod tests {
     fn a_million_entries_fit_into_thirty_megabytes() {
         let mut entries = Entries::default();
         for number in 0..1_000_000_u32 {
-            entries.push(HASHER(), Mark::Jti, &format!("token-{number}"), FOREVER);
+            entries.push(FINGERPRINTS(), Mark::Jti, &format!("token-{number}"), FOREVER);
         }
         let table = Arc::new(Table::new(&entries));
         assert_eq!(table.bytes(), 30_000_000);
-        let revoked = Revoked::new(HASHER(), [table, Arc::default()]);
+        let revoked = Revoked::new(FINGERPRINTS(), [table, Arc::default()]);
         for number in (0..1_000_000).step_by(997) {
             assert!(revoked.lists(Mark::Jti, &format!("token-{number}"), 0));
             assert!(!revoked.lists(Mark::Jti, &format!("other-{number}"), 0));
@@ -289,8 +308,8 @@ mod tests {
             let mut both = Entries::default();
             both.extend(&table(first));
             both.extend(&table(second));
-            let whole = Revoked::new(HASHER(), [Arc::new(Table::new(&both)), Arc::default()]);
-            let halves = Revoked::new(HASHER(), [table(first), table(second)]);
+            let whole = Revoked::new(FINGERPRINTS(), [Arc::new(Table::new(&both)), Arc::default()]);
+            let halves = Revoked::new(FINGERPRINTS(), [table(first), table(second)]);
             for (mark, value, now_s) in asked {
                 let mark = Mark::ALL[mark];
                 let expected = map.get(&(mark, value.as_str())).is_some_and(|&until_s| until_s > now_s);

@@ -9,9 +9,7 @@ use std::{
     io::{self, BufRead},
 };
 
-use siphasher::sip128::SipHasher13;
-
-use crate::shared::revoked::{Entries, FOREVER, Mark, UntilS};
+use crate::shared::revoked::{Entries, FOREVER, Fingerprints, Mark, UntilS};
 
 use super::super::config::values::parse_time;
 
@@ -49,7 +47,7 @@ impl From<io::Error> for Mistake {
 /// The first mistake in it.
 pub fn read(
     mut from: impl BufRead,
-    hasher: SipHasher13,
+    fingerprints: Fingerprints,
     entries_max: usize,
     now_s: i64,
 ) -> Result<Entries, Mistake> {
@@ -76,7 +74,7 @@ pub fn read(
         if entries.len() == entries_max {
             return Err(wrong(format!("more than {entries_max} entries; see revocation.entries")));
         }
-        entries.push(hasher, mark, value, until_s);
+        entries.push(fingerprints, mark, value, until_s);
     }
     Ok(entries)
 }
@@ -128,9 +126,9 @@ mod tests {
     use crate::shared::revoked::{Revoked, Table};
 
     fn lists(text: &[u8], asked: &[(Mark, &str)]) -> Result<Vec<bool>, String> {
-        let hasher = SipHasher13::new();
-        let entries = read(text, hasher, 3, 1_000).map_err(|mistake| mistake.to_string())?;
-        let revoked = Revoked::new(hasher, [Arc::new(Table::new(&entries)), Arc::default()]);
+        let fingerprints = Fingerprints::new([0, 0]);
+        let entries = read(text, fingerprints, 3, 1_000).map_err(|mistake| mistake.to_string())?;
+        let revoked = Revoked::new(fingerprints, [Arc::new(Table::new(&entries)), Arc::default()]);
         Ok(asked.iter().map(|(mark, value)| revoked.lists(*mark, value, 1_000)).collect())
     }
 

@@ -16,9 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use siphasher::sip128::SipHasher13;
-
-use crate::shared::revoked::{Entries, FOREVER, Mark, Revoked, RevokedCell, Table, UntilS};
+use crate::shared::revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table, UntilS};
 
 use self::list::Mistake;
 
@@ -37,7 +35,7 @@ pub struct RevocationPlan {
 #[derive(Debug)]
 pub struct Revocations {
     plan: RevocationPlan,
-    hasher: SipHasher13,
+    fingerprints: Fingerprints,
     cell: RevokedCell,
     state: Mutex<State>,
 }
@@ -74,18 +72,17 @@ impl Revocations {
     /// # Errors
     /// The file cannot be read or has a mistake.
     pub fn start(plan: RevocationPlan, now_s: i64) -> Result<Self, String> {
-        // The seed is the process's secret: nobody can choose values that share a place.
-        let hasher = SipHasher13::new_with_keys(fastrand::u64(..), fastrand::u64(..));
+        let fingerprints = Fingerprints::new([fastrand::u64(..), fastrand::u64(..)]);
         let entries = match &plan.file {
             None => Entries::default(),
-            Some(path) => read_file(path, hasher, plan.entries_max, now_s)
+            Some(path) => read_file(path, fingerprints, plan.entries_max, now_s)
                 .map_err(|mistake| format!("revocation.file: {}: {mistake}", path.display()))?,
         };
         let file = Arc::new(Table::new(&entries));
-        let cell = RevokedCell::new(Revoked::new(hasher, [Arc::clone(&file), Arc::default()]));
+        let cell = RevokedCell::new(Revoked::new(fingerprints, [Arc::clone(&file), Arc::default()]));
         let state =
             Mutex::new(State { file, trouble: None, admin: BTreeMap::new(), admin_table: Arc::default() });
-        Ok(Self { plan, hasher, cell, state })
+        Ok(Self { plan, fingerprints, cell, state })
     }
 
     /// The most memory the list takes, in bytes: while one table takes another's place, both are there.
@@ -194,7 +191,7 @@ impl Revocations {
     fn publish_admin(&self, state: &mut State) {
         let mut entries = Entries::default();
         for ((mark, value), &until_s) in &state.admin {
-            entries.push(self.hasher, *mark, value, until_s);
+            entries.push(self.fingerprints, *mark, value, until_s);
         }
         state.admin_table = Arc::new(Table::new(&entries));
         self.publish(state);
@@ -202,7 +199,7 @@ impl Revocations {
 
     fn publish(&self, state: &State) {
         let tables = [Arc::clone(&state.file), Arc::clone(&state.admin_table)];
-        self.cell.publish(Revoked::new(self.hasher, tables));
+        self.cell.publish(Revoked::new(self.fingerprints, tables));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -216,11 +213,16 @@ impl Revocations {
 /// # Errors
 /// Why not.
 pub fn check_file(path: &Path, entries_max: usize) -> Result<(), Mistake> {
-    read_file(path, SipHasher13::new(), entries_max, 0).map(|_| ())
+    read_file(path, Fingerprints::new([0, 0]), entries_max, 0).map(|_| ())
 }
 
-fn read_file(path: &Path, hasher: SipHasher13, entries_max: usize, now_s: i64) -> Result<Entries, Mistake> {
-    list::read(BufReader::new(File::open(path)?), hasher, entries_max, now_s)
+fn read_file(
+    path: &Path,
+    fingerprints: Fingerprints,
+    entries_max: usize,
+    now_s: i64,
+) -> Result<Entries, Mistake> {
+    list::read(BufReader::new(File::open(path)?), fingerprints, entries_max, now_s)
 }
 
 fn has_ended(until_s: UntilS, now_s: i64) -> bool {
@@ -235,7 +237,7 @@ mod tests {
     fn a_file_that_is_being_written_takes_nothing_away_and_has_a_bound() {
         let plan = RevocationPlan { file: None, entries_max: 2 };
         let revocations = Revocations::start(plan, 0).unwrap();
-        let read = |text: &str| list::read(text.as_bytes(), revocations.hasher, 2, 0).unwrap();
+        let read = |text: &str| list::read(text.as_bytes(), revocations.fingerprints, 2, 0).unwrap();
         let mut reader = revocations.cell().reader();
         let mut listed = |value| reader.load().lists(Mark::Jti, value, 0);
         revocations.replace_from_file(&read("jti:a\njti:b"));

@@ -88,7 +88,7 @@ impl Follower {
 
 /// Takes `step`. The state that the file is done with, if it is.
 fn take(revocations: &Revocations, path: &Path, step: Step, now_s: i64) -> Option<Stamp> {
-    let read = || read_file(path, revocations.hasher, revocations.plan.entries_max, now_s);
+    let read = || read_file(path, revocations.fingerprints, revocations.plan.entries_max, now_s);
     match step {
         Step::Rest => None,
         Step::Gone(message) => {

@@ -5,14 +5,13 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use siphasher::sip128::SipHasher13;
 
 use crate::{
     shared::{
         lifecycle::Lifecycle,
         log_ring::LogSender,
         meters::PerShard,
-        revoked::{Revoked, RevokedCell},
+        revoked::{Fingerprints, Revoked, RevokedCell},
     },
     stage::{
         balance::Cluster,
@@ -51,7 +50,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         head_bytes_max: script::HEAD_BYTES_MAX,
         buffers: BufferPlan::new(buffer_bytes, script::HEAD_BYTES_MAX, connections_max),
         tokens_max: 16,
-        revoked: RevokedCell::new(Revoked::new(SipHasher13::new(), Default::default())),
+        revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
         snapshot: Arc::new(snapshot(rng)),
         lifecycle: Arc::new(Lifecycle::default()),

@@ -1,6 +1,8 @@
 //! API keys and permissions: what is refused, what is let through, and that a credential more never lets
 //! more through.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest};
@@ -9,6 +11,7 @@ use siphasher::sip128::SipHasher13;
 use super::*;
 use crate::{
     http::{field::Storage, head, target},
+    shared::revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
     stage::{
         Desk, Facts, Request,
         consumer::{Consumer, Consumers, Grant},
@@ -80,16 +83,24 @@ fn bearer_of(sub: &str, scope: &str, roles: &str) -> String {
 
 /// The verdict on a request: who is calling, or the code and the reason.
 fn ask(snapshot: &Snapshot, line: &str, fields: &str) -> Result<Option<String>, (Code, &'static str)> {
+    ask_at(&mut Desk::new(64, fastrand::Rng::with_seed(7)), snapshot, line, fields)
+}
+
+fn ask_at(
+    desk: &mut Desk,
+    snapshot: &Snapshot,
+    line: &str,
+    fields: &str,
+) -> Result<Option<String>, (Code, &'static str)> {
     let text = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let (mut storage, mut scratch) = (Storage::new(), Vec::new());
     let head = head::parse(text.as_bytes(), 100, &mut storage).unwrap();
     let target = target::parse(head.method, head.target, &mut scratch).unwrap();
     let request =
         Request { head: &head, target: &target, client_ip: [192, 0, 2, 1].into(), headroom: Headroom::IDLE };
-    let mut desk = Desk::new(64, fastrand::Rng::with_seed(7));
     let (meters, mut facts) = (TokenMeters::default(), Facts::default());
     let now = Moment { monotonic_us: 0, unix_us: u64::try_from(NOW_S).unwrap() * 1_000_000 };
-    match decide(snapshot, &mut desk, &meters, &request, &mut facts, now) {
+    match decide(snapshot, desk, &meters, &request, &mut facts, now) {
         Ok(_) => Ok(facts.caller.map(|caller| caller.consumer.to_string())),
         Err(refusal) => Err((refusal.code, refusal.reason)),
     }
@@ -234,6 +245,55 @@ fn a_listed_consumer_goes_where_its_list_says() {
     assert!(ask("POST /jwt", "free").is_ok() && ask("POST /jwt", "stranger").is_ok());
     assert_eq!(ask("GET /jwt", "shut"), Err("consumer not allowed on route"));
     assert!(ask("GET /open", "shut").is_ok(), "a public route asks nobody who they are");
+}
+
+/// A key is revoked by its name, whatever the token says of who signed it; a token cannot lose its mark.
+#[test]
+fn a_token_bears_the_name_of_the_key_that_signed_it() {
+    let kid = |key_kid: Option<&str>, header: &str| {
+        let mut keys = keys();
+        keys.keys = [HmacKey::new(key_kid, Algorithm::Hs256, SECRET).unwrap()].into();
+        let signed =
+            format!("{}.{}", BASE64.encode(header), BASE64.encode(r#"{"sub":"a","exp":2000000000}"#));
+        let token = format!("{signed}.{}", BASE64.encode(keys.keys[0].sign(signed.as_bytes())));
+        verify(token.as_bytes(), &keys, NOW_S).unwrap().kid
+    };
+    assert_eq!(kid(Some("k1"), r#"{"alg":"HS256","kid":"k1"}"#).as_deref(), Some("k1"));
+    assert_eq!(kid(Some("k1"), r#"{"alg":"HS256"}"#).as_deref(), Some("k1"));
+    assert_eq!(kid(None, r#"{"alg":"HS256","kid":"other"}"#).as_deref(), Some("other"));
+    assert_eq!(kid(None, r#"{"alg":"HS256"}"#), None);
+}
+
+/// Each mark takes back what bears it and nothing else, on each route, with one desk that remembers tokens.
+#[test]
+fn what_is_revoked_is_refused_from_the_next_request_on() {
+    let mut key = api_key("k", "acme", &[], &[]);
+    key.holder.kid = Some("acme-1".into());
+    let world = world(&[], &[], Vec::new(), vec![key]);
+    let token =
+        format!("Authorization: Bearer {}\r\n", token_of(r#"{"sub":"acme","jti":"t1","exp":2000000000}"#));
+    let fingerprints = Fingerprints::new([7, 11]);
+    let cell = RevokedCell::new(Revoked::new(fingerprints, Default::default()));
+    let mut desk = Desk::new(64, fastrand::Rng::with_seed(7));
+    desk.revoked = cell.reader();
+    let mut verdicts = || {
+        [("GET /jwt", token.as_str()), ("GET /key", "X-Api-Key: k\r\n")].map(|(line, fields)| {
+            ask_at(&mut desk, &world, line, fields).map(drop).map_err(|(_, reason)| reason)
+        })
+    };
+    assert_eq!(verdicts(), [Ok(()), Ok(())]);
+    for (mark, value, expected) in [
+        (Mark::Jti, "t1", [Err("revoked by jti"), Ok(())]),
+        (Mark::Sub, "acme", [Err("revoked by sub"), Err("revoked by sub")]),
+        (Mark::Kid, "acme-1", [Ok(()), Err("revoked by kid")]),
+        (Mark::Jti, "acme", [Ok(()), Ok(())]),
+        (Mark::Kid, "t1", [Ok(()), Ok(())]),
+    ] {
+        let mut entries = Entries::default();
+        entries.push(fingerprints, mark, value, FOREVER);
+        cell.publish(Revoked::new(fingerprints, [Arc::default(), Arc::new(Table::new(&entries))]));
+        assert_eq!(verdicts(), expected, "{mark:?} {value}");
+    }
 }
 
 /// What a made-up credential says: consumer, scopes, roles.
