@@ -50,6 +50,14 @@ fn decision() -> Decision {
     Decision::new()
 }
 
+fn good_key() -> Decision {
+    Decision::with_key("key-7")
+}
+
+fn wrong_key() -> Decision {
+    Decision::with_key("key-x")
+}
+
 fn on_a_bad_day() -> Decision {
     Decision::among_a_million_revoked()
 }
@@ -82,6 +90,16 @@ fn decide_token_first(mut decision: Decision) -> (bool, Decision) {
 #[library_benchmark(setup = decision, config = at_most(480))]
 fn decide_token_again(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.token_again()), decision)
+}
+
+#[library_benchmark(setup = good_key, config = at_most(4_500))]
+fn decide_whole_by_key(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
+#[library_benchmark(setup = wrong_key, config = at_most(3_800))]
+fn decide_whole_by_wrong_key(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
 }
 
 #[library_benchmark(setup = on_a_bad_day, config = at_most(1_400))]
@@ -118,6 +136,8 @@ library_benchmark_group!(
         decide_route,
         decide_token_first,
         decide_token_again,
+        decide_whole_by_key,
+        decide_whole_by_wrong_key,
         decide_revoked,
         decide_whole_among_a_million_revoked,
         decide_quota,
