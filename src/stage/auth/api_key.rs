@@ -101,3 +101,28 @@ fn equal(left: &KeyDigest, right: &KeyDigest) -> bool {
     let difference = left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right));
     std::hint::black_box(difference) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(digest: KeyDigest) -> ApiKey {
+        ApiKey { digest, holder: Verified::default() }
+    }
+
+    /// The keyed hash finds a place; what opens is the whole digest, whichever of those in the place it is.
+    #[test]
+    fn a_key_that_only_shares_the_place_is_none() {
+        let hasher = SipHasher13::new();
+        let right: KeyDigest = digest(&SHA256, b"right").as_ref().try_into().unwrap();
+        let place = hasher.hash(&right).h1;
+        let mut last_bit = right;
+        last_bit[31] ^= 1;
+        let others = [(place, key(last_bit)), (place, key([0; 32]))];
+        let strangers = ApiKeys { keys: others.into(), hasher };
+        assert!(strangers.find(b"right").is_none());
+        let with_right = [(place, key(last_bit)), (place, key(right)), (place, key([0; 32]))];
+        let keys = ApiKeys { keys: with_right.into(), hasher };
+        assert_eq!(keys.find(b"right").map(|key| key.digest), Some(right));
+    }
+}
