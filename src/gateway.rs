@@ -150,6 +150,8 @@ impl Gateway {
             drivers,
             busy_permille,
         });
+        revocation::watch::start(Arc::clone(&view.revocations))
+            .map_err(|error| StartError::Refused(format!("no thread can be started: {error}")))?;
         for address in &listen {
             tracing::info!("listening on {address}");
         }
@@ -175,7 +177,6 @@ impl Gateway {
                 }
             });
             tokio::spawn(observer::run(Arc::clone(&view)));
-            tokio::spawn(revocation::watch::run(Arc::clone(&view.revocations)));
             tokio::select! {
                 () = wait_for_the_end(&mut signals, log.as_ref()) => {}
                 () = drain.notified() => {}

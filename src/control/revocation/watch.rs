@@ -4,7 +4,7 @@
 //! for the end result. One that never comes to rest only adds to what is in force. A file that is broken or
 //! gone leaves the list in force as it is, and that is said once.
 
-use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc, thread, time::Duration};
 
 use super::{Revocations, read_file};
 use crate::base::clock::Clock;
@@ -41,24 +41,30 @@ enum Step {
     Gone(String),
 }
 
-/// Follows the file, if there is one, and forgets what has ended, for as long as the process runs.
-pub async fn run(revocations: Arc<Revocations>) {
+/// Follows the file, if there is one, and forgets what has ended, for as long as the process runs. On a thread
+/// of its own: a long list takes a moment and a disk may hang, and neither shall keep the control thread.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(revocations: Arc<Revocations>) -> io::Result<()> {
+    thread::Builder::new().name("revocation".to_owned()).spawn(move || run(&revocations)).map(drop)
+}
+
+fn run(revocations: &Revocations) {
     let clock = Clock::new();
     let mut follower = Follower::default();
     loop {
         clock.follow_wall_clock();
         let now_s = clock.now().unix_seconds();
         revocations.prune(now_s);
-        if let Some(path) = revocations.plan.file.clone() {
-            let step = follower.look(stamp(&path));
-            let of_thread = Arc::clone(&revocations);
-            // A long list takes a moment, and the admin API shall not wait for it.
-            let taken = tokio::task::spawn_blocking(move || take(&of_thread, &path, step, now_s)).await;
-            if let Ok(Some(settled)) = taken {
+        if let Some(path) = &revocations.plan.file {
+            let step = follower.look(stamp(path));
+            if let Some(settled) = take(revocations, path, step, now_s) {
                 follower.settled = Some(settled);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        #[expect(clippy::disallowed_methods, reason = "a thread of its own, for which nobody waits")]
+        thread::sleep(LOOK);
     }
 }
 
