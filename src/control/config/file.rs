@@ -10,6 +10,7 @@ use super::{
     consumer::{self, Consumer},
     issue::Issues,
     reader::{Field, Section},
+    revocation::{self, Revocation},
     values::{bytes, defaulted, duration_ms, number, optional_bytes, percent, socket_address, whole_seconds},
 };
 
@@ -119,12 +120,6 @@ pub(super) struct Limit {
     pub(super) quota: Option<Field<String>>,
 }
 
-/// `[revocation]`.
-pub(super) struct Revocation {
-    pub(super) file: Option<Field<String>>,
-    pub(super) entries: u64,
-}
-
 pub(super) struct Log {
     pub(super) access: Field<String>,
     pub(super) format: Field<String>,
@@ -187,15 +182,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
         consumers: root.sections("consumer").into_iter().map(consumer::read).collect(),
         clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
-        revocation: {
-            let mut revocation = root.section("revocation");
-            let read = Revocation {
-                file: revocation.text("file"),
-                entries: number(&mut revocation, "entries", 1..=10_000_000, issues),
-            };
-            revocation.finish();
-            read
-        },
+        revocation: revocation::read(root.section("revocation"), issues),
         log: {
             let mut log = root.section("log");
             let read = Log {

@@ -12,6 +12,7 @@ mod file;
 mod issue;
 pub mod plan;
 mod reader;
+mod revocation;
 pub(super) mod values;
 pub mod view;
 

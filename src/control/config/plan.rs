@@ -23,19 +23,17 @@ use crate::{
 };
 
 use super::{
-    super::{
-        revocation::{self, RevocationPlan},
-        topology::CpuChoice,
-    },
+    super::{revocation::RevocationPlan, topology::CpuChoice},
     Environment,
     access::{self, AccessPlan},
     consumer::{self, ConsumerPlan},
     file::{
         Cluster as FileCluster, File, Jwt as FileJwt, Key as FileKey, Limit as FileLimit, Log as FileLog,
-        Revocation as FileRevocation, Route as FileRoute,
+        Route as FileRoute,
     },
     issue::Issues,
     reader::Field,
+    revocation,
     values::one_of,
 };
 
@@ -231,7 +229,7 @@ pub(super) fn build(
         &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
         issues,
     );
-    let revocation = revocation(&file.revocation, directory, issues);
+    let revocation = revocation::plan(&file.revocation, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
     let log = log(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
@@ -636,18 +634,6 @@ fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
         field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
     }
     count
-}
-
-fn revocation(found: &FileRevocation, directory: &Path, issues: &Issues) -> RevocationPlan {
-    let entries_max = usize(found.entries);
-    let file = found.file.as_ref().map(|field| {
-        let path = directory.join(&field.value);
-        if let Err(mistake) = revocation::check_file(&path, entries_max) {
-            field.wrong(issues, format!("{}: {mistake}", path.display()));
-        }
-        path
-    });
-    RevocationPlan { file, entries_max }
 }
 
 fn log(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {

@@ -25,7 +25,7 @@ pub const ADMIN_ENTRIES_MAX: usize = 10_000;
 
 /// `[revocation]`.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationPlan {
     pub file: Option<PathBuf>,
     pub entries_max: usize,
