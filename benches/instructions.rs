@@ -50,6 +50,18 @@ fn decision() -> Decision {
     Decision::new()
 }
 
+fn good_key() -> Decision {
+    Decision::with_key("key-7")
+}
+
+fn wrong_key() -> Decision {
+    Decision::with_key("key-x")
+}
+
+fn on_a_bad_day() -> Decision {
+    Decision::among_a_million_revoked()
+}
+
 #[library_benchmark(setup = parse, config = at_most(6_000))]
 fn head_parse(mut parse: Parse) -> (usize, Parse) {
     (black_box(parse.once()), parse)
@@ -80,6 +92,26 @@ fn decide_token_again(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.token_again()), decision)
 }
 
+#[library_benchmark(setup = good_key, config = at_most(4_500))]
+fn decide_whole_by_key(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
+#[library_benchmark(setup = wrong_key, config = at_most(3_800))]
+fn decide_whole_by_wrong_key(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
+#[library_benchmark(setup = on_a_bad_day, config = at_most(1_400))]
+fn decide_revoked(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.revoked()), decision)
+}
+
+#[library_benchmark(setup = on_a_bad_day, config = at_most(4_100))]
+fn decide_whole_among_a_million_revoked(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.whole()), decision)
+}
+
 #[library_benchmark(setup = decision, config = at_most(1_250))]
 fn decide_quota(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.quota()), decision)
@@ -104,6 +136,10 @@ library_benchmark_group!(
         decide_route,
         decide_token_first,
         decide_token_again,
+        decide_whole_by_key,
+        decide_whole_by_wrong_key,
+        decide_revoked,
+        decide_whole_among_a_million_revoked,
         decide_quota,
         decide_balance,
         decide_whole

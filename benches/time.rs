@@ -35,6 +35,10 @@ fn decisions(criterion: &mut Criterion) {
     group.bench_function("route", |bencher| bencher.iter(|| decision.route()));
     group.bench_function("token, first time", |bencher| bencher.iter(|| decision.token_first()));
     group.bench_function("token, again", |bencher| bencher.iter(|| decision.token_again()));
+    let mut by_key = Decision::with_key("key-7");
+    group.bench_function("whole, by API key", |bencher| bencher.iter(|| by_key.whole()));
+    let mut bad_day = Decision::among_a_million_revoked();
+    group.bench_function("not among a million revoked", |bencher| bencher.iter(|| bad_day.revoked()));
     group.bench_function("quota", |bencher| bencher.iter(|| decision.quota()));
     group.bench_function("balance", |bencher| bencher.iter(|| decision.balance()));
     group.bench_function("whole", |bencher| bencher.iter(|| decision.whole()));

@@ -1,33 +1,47 @@
 //! The command line: what each command is for, and the exit codes.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     base::clock::Clock,
     control::{
-        admin_client::{self, NoAnswer, Question},
-        config::{self, Issues, environment},
+        admin_client::{self, Errand, NoAnswer},
+        api_key,
+        config::{self, Issues, compile, environment},
+        explain::{self, Question},
+        revocation::Revocations,
         token::{Claims, mint},
     },
     demo,
     gateway::{Gateway, StartError},
-    stage::auth::is_usable_as_consumer,
+    stage::{Desk, auth::is_usable_as_consumer},
 };
 
+/// The request would be refused.
+const NOT_FORWARDED: u8 = 1;
 /// Wrong usage.
 const USAGE: u8 = 64;
 /// An address could not be bound.
 const UNBOUND: u8 = 69;
 /// There is no gateway where one was looked for.
 const UNREACHABLE: u8 = 69;
+/// A bug, or a system that breaks its promises.
+const BUG: u8 = 70;
 /// The configuration was refused.
 const REFUSED: u8 = 78;
 
 /// An API gateway for payment systems: exact limits, no double payments, one shard per core on io_uring.
 ///
-/// Exit codes: 0 done, 64 wrong usage, 69 an address could not be bound or nobody answers there, 70 a bug, 78 configuration refused.
+/// Exit codes: 0 done, 1 refused (of explain), 64 wrong usage, 69 an address could not be bound or nobody answers there,
+/// 70 a bug, 78 configuration refused.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version)]
 struct Cli {
@@ -97,6 +111,44 @@ enum Command {
         #[arg(long, value_name = "K")]
         kid: Option<String>,
     },
+    /// Say step by step what a request would meet: route, credential, permission, limits, cluster.
+    ///
+    /// Decides as a running gateway does, with nothing used of any quota and every endpoint up. Ends with 0 if
+    /// the request would be forwarded, with 1 if it would be refused; then the last lines say what the client
+    /// is told and what only the log is. Prints no token and no key. A token or key that is written as @FILE
+    /// is read from the file, so that it is in no list of processes.
+    Explain {
+        /// The configuration, in TOML.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A token, sent as Authorization: Bearer.
+        #[arg(long, value_name = "T")]
+        token: Option<String>,
+        /// An API key, sent as X-Api-Key.
+        #[arg(long, value_name = "K")]
+        api_key: Option<String>,
+        /// The address the connection comes from.
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+        client_ip: IpAddr,
+        /// A header; may be given several times. Host is localhost when left out.
+        #[arg(long = "header", value_name = "NAME: VALUE")]
+        headers: Vec<String>,
+        /// The method.
+        #[arg(value_name = "METHOD")]
+        method: String,
+        /// The path, perhaps with a query.
+        #[arg(value_name = "PATH")]
+        path: String,
+    },
+    /// Mint an API key.
+    ///
+    /// Prints two lines: the key, which the client sends as X-Api-Key and of which this is the only copy, and
+    /// the entry for api_keys of the client's [[consumer]], which holds the key's SHA-256.
+    Key {
+        /// What the key is called; when left out, after its hash.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+    },
 }
 
 /// Which gateway a command is for.
@@ -129,12 +181,17 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Demo => demo::run().map_err(Failure::from),
         Command::Check { file } => check(&file),
-        Command::Status { gateway } => ask(&gateway, Question::Status),
-        Command::Reload { gateway } => ask(&gateway, Question::Reload),
-        Command::Drain { gateway } => ask(&gateway, Question::Drain),
+        Command::Status { gateway } => ask(&gateway, Errand::Status),
+        Command::Reload { gateway } => ask(&gateway, Errand::Reload),
+        Command::Drain { gateway } => ask(&gateway, Errand::Drain),
         Command::Token { config, jwt, sub, scope, ttl, kid } => {
             token(&config, &jwt, &sub, scope.as_deref(), ttl, kid.as_deref())
         }
+        Command::Explain { config, token, api_key, client_ip, mut headers, method, path } => {
+            add_credentials(&mut headers, token.as_deref(), api_key.as_deref())
+                .and_then(|()| explain(&config, &method, &path, &headers, client_ip))
+        }
+        Command::Key { id } => key(id.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -182,8 +239,8 @@ fn check(path: &std::path::Path) -> Result<(), Failure> {
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
-fn ask(gateway: &Running, question: Question) -> Result<(), Failure> {
-    match admin_client::ask(gateway.admin, question) {
+fn ask(gateway: &Running, errand: Errand) -> Result<(), Failure> {
+    match admin_client::ask(gateway.admin, errand) {
         Ok(answer) => {
             println!("{answer:#}");
             Ok(())
@@ -223,4 +280,64 @@ fn token(
     let claims = Claims { consumer: sub, scope, ttl_s, issued_s: Clock::new().now().unix_seconds() };
     println!("{}", mint(keys, kid, &claims).map_err(usage)?);
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn key(id: Option<&str>) -> Result<(), Failure> {
+    if id.is_some_and(|id| id.is_empty() || id.chars().any(char::is_control)) {
+        let message = "--id: a name is not empty and has no control characters\n".to_owned();
+        return Err(Failure { code: USAGE, message });
+    }
+    let minted = api_key::mint(id).map_err(|error| Failure { code: BUG, message: format!("{error}\n") })?;
+    println!("{}\n{}", minted.key, minted.entry);
+    Ok(())
+}
+
+/// Adds the fields that carry the credentials.
+fn add_credentials(
+    headers: &mut Vec<String>,
+    token: Option<&str>,
+    api_key: Option<&str>,
+) -> Result<(), Failure> {
+    for (credential, field) in [(token, "Authorization: Bearer"), (api_key, "X-Api-Key:")] {
+        let Some(credential) = credential else { continue };
+        let credential = match credential.strip_prefix('@') {
+            None => credential.to_owned(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| Failure {
+                    code: USAGE,
+                    message: format!("{path} cannot be read: {error}\n"),
+                })?;
+                text.trim_end_matches(['\r', '\n']).to_owned()
+            }
+        };
+        headers.push(format!("{field} {credential}"));
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn explain(
+    path: &std::path::Path,
+    method: &str,
+    target: &str,
+    headers: &[String],
+    peer: IpAddr,
+) -> Result<(), Failure> {
+    let plan = config::load(path, &environment)?;
+    let now = Clock::new().now();
+    let head_bytes_max = plan.bounds.head_bytes_max;
+    let revocations =
+        Revocations::start(plan.revocation.clone(), now.unix_seconds()).map_err(StartError::Refused)?;
+    let snapshot = compile::compile(plan, 1, None).map_err(StartError::Refused)?;
+    let mut desk = Desk::new(0, fastrand::Rng::new());
+    desk.revoked = revocations.cell().reader();
+    let question = Question { method, target, fields: headers, peer, head_bytes_max };
+    let explanation = explain::explain(&snapshot, &mut desk, &question, now)
+        .map_err(|error| Failure { code: USAGE, message: format!("{error}\n") })?;
+    print!("{}", explanation.text);
+    if explanation.forwarded {
+        return Ok(());
+    }
+    Err(Failure { code: NOT_FORWARDED, message: String::new() })
 }

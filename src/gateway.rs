@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::{
+    base::clock::Clock,
     control::{
         access_log::AccessLog,
         admin::Admin,
@@ -27,6 +28,7 @@ use crate::{
         machine::{self, mebibytes},
         observer,
         reload::Reloader,
+        revocation::{self, Revocations},
         signals::{Order, Signals},
         topology::Placement,
         view::{Told, View},
@@ -91,6 +93,9 @@ impl Gateway {
         let driver = driver(plan.driver)?;
         let (log_plan, bounds) = (plan.log.clone(), plan.bounds.clone());
         let (lasting, told) = (Lasting::of(&plan), Told::of(&plan));
+        let now_s = Clock::new().now().unix_seconds();
+        let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
+        let revocations = Arc::new(revocations);
         let snapshot = Arc::new(compile::compile(plan, shards, None).map_err(StartError::Refused)?);
         let published = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
@@ -122,6 +127,7 @@ impl Gateway {
                 head_bytes_max: bounds.head_bytes_max,
                 buffers,
                 tokens_max: bounds.tokens,
+                revoked: revocations.cell().clone(),
                 log: senders.pop().flatten(),
                 snapshot: Arc::clone(&published),
                 lifecycle: Arc::clone(&lifecycle),
@@ -135,14 +141,25 @@ impl Gateway {
             tracing::info!("shard {index} on {place} with {rung}");
             drivers.push(rung.to_string());
         }
-        let memory = memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes);
+        let memory =
+            memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes, revocations.bytes_max());
         tracing::info!("{}", memory.text);
         machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
         let drivers = drivers.into();
-        let view =
-            View { snapshot, told, shards: meters, lifecycle, log: log_counts, drivers, busy_permille };
+        revocation::watch::start(Arc::clone(&revocations))
+            .map_err(|error| StartError::Refused(format!("no thread can be started: {error}")))?;
+        let view = View {
+            snapshot,
+            told,
+            shards: meters,
+            lifecycle,
+            log: log_counts,
+            revocations,
+            drivers,
+            busy_permille,
+        };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let generations = log.as_ref().map(AccessLog::generations);
         let reloader = Reloader::new(path, lasting, shards, published, Arc::clone(&view), generations);
@@ -335,6 +352,7 @@ fn memory_sum(
     buffers: BufferPlan,
     shards: usize,
     ring_bytes: usize,
+    revocation_bytes: usize,
 ) -> MemorySum {
     let limits: usize = snapshot
         .routes
@@ -355,6 +373,7 @@ fn memory_sum(
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),
+        ("revocations", revocation_bytes),
     ];
     let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
     let parts: Vec<String> =

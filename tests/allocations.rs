@@ -12,6 +12,7 @@ use std::{
     net::IpAddr,
     path::Path,
     rc::Rc,
+    sync::Arc,
 };
 
 use tollgate::{
@@ -26,7 +27,7 @@ use tollgate::{
     http::{
         Version,
         answer::{self, Asked},
-        encode::{self, Forwarded, Persistence, RequestAdditions},
+        encode::{self, ApiKeyField, Forwarded, Persistence, RequestAdditions},
         field::Storage,
         head, target,
     },
@@ -34,6 +35,7 @@ use tollgate::{
         log_ring::log_ring,
         meters::ShardMeters,
         record::{Delivery, Record},
+        revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
     },
     stage::{
         self, Desk, Facts, Request,
@@ -94,6 +96,19 @@ limit = [
   { by = "consumer", quota = "3/second;1000/minute" },
   { by = "ip", quota = "500/second" },
 ]
+cluster = "payments"
+
+[[consumer]]
+id = "acme"
+allow = [{ routes = ["keys"], methods = ["GET"] }, { routes = ["payment-v1"] }]
+# printf %s letmein | sha256sum
+api_keys = [{ id = "k", sha256 = "1c8bfe8f801d79745c4631d09fff36c82aa37fc4cce4fc946683d7b336b63032" }]
+
+[[route]]
+name = "keys"
+path = "/keys"
+auth = "either"
+jwt = "partners"
 cluster = "payments"
 "#;
 
@@ -177,6 +192,7 @@ fn encode_both(
         peer: b"127.0.0.1",
         forwarded: Forwarded::Replace,
         consumer,
+        api_key: ApiKeyField::Withheld,
     };
     encode::request(out, head, target, &additions).unwrap();
     let mut storage = Storage::new();
@@ -256,6 +272,34 @@ fn a_warm_request_allocates_nothing() {
         let count = allocations(|| status = bench.request(&snapshot, request.as_bytes(), now));
         assert_eq!((status, count), (expected, 0), "{request}");
     }
+}
+
+#[test]
+fn nor_does_an_api_key_or_a_look_at_the_deny_list() {
+    let (snapshot, token) = snapshot();
+    let request = |method: &str, fields: &str| format!("{method} /keys HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let (key, bearer) = ("X-Api-Key: letmein\r\n", format!("Authorization: Bearer {token}\r\n"));
+    let (mut bench, now) = (Bench::new(), Clock::new().now());
+    let fingerprints = Fingerprints::new([7, 11]);
+    let cell = RevokedCell::new(Revoked::new(fingerprints, Default::default()));
+    bench.desk.revoked = cell.reader();
+    for fields in [key, &bearer, "X-Api-Key: wrong\r\n"] {
+        bench.request(&snapshot, request("GET", fields).as_bytes(), now);
+    }
+    let counted = |bench: &mut Bench, request: String, expected| {
+        let mut status = None;
+        let count = allocations(|| status = bench.request(&snapshot, request.as_bytes(), now));
+        assert_eq!((status, count), (expected, 0), "{request}");
+    };
+    counted(&mut bench, request("GET", key), None);
+    counted(&mut bench, request("GET", &format!("{key}{bearer}")), None);
+    counted(&mut bench, request("GET", "X-Api-Key: wrong\r\n"), Some(401));
+    counted(&mut bench, request("PUT", key), Some(403));
+    let mut entries = Entries::default();
+    entries.push(fingerprints, Mark::Kid, "k", FOREVER);
+    cell.publish(Revoked::new(fingerprints, [Arc::new(Table::new(&entries)), Arc::default()]));
+    counted(&mut bench, request("GET", &bearer), None);
+    counted(&mut bench, request("GET", key), Some(401));
 }
 
 #[test]

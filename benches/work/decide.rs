@@ -1,18 +1,23 @@
 //! Decisions: each of the four, and all of them.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+use ring::digest::{SHA256, digest};
 
 use tollgate::{
     base::clock::Moment,
     http::{field::Storage, head, target},
-    shared::meters::TokenMeters,
+    shared::{
+        meters::TokenMeters,
+        revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
+    },
     stage::{
         self, Desk, Facts, Request, auth, balance, headroom::Headroom, limit, route::Route,
         snapshot::Snapshot,
     },
 };
 
-use super::{payments, request};
+use super::{payments, payments_and, request, request_to};
 
 /// A request that was read, and a shard to decide on it. What it borrows is leaked: it lives as long as the
 /// benchmark, and reading it again each time would be measured too.
@@ -22,7 +27,8 @@ pub(crate) struct Decision {
     request: Request<'static>,
     route: &'static Route,
     caller: Rc<auth::Verified>,
-    desk: Desk,
+    /// Boxed, for the piece is moved in and out while it is counted.
+    desk: Box<Desk>,
     meters: TokenMeters,
     now: Moment,
 }
@@ -31,17 +37,47 @@ impl Decision {
     /// A request with a good token, for a route with scopes and two limits, three windows in all.
     pub(crate) fn new() -> Self {
         let (snapshot, token, now) = payments();
+        let bytes = request(&token);
+        let mut decision = Self::on(snapshot, token, bytes, now);
+        assert!(decision.whole(), "a good request is let through");
+        decision
+    }
+
+    /// A request with this API key, for a gateway with a thousand consumers, each with a key and a list.
+    /// `key-7` is one.
+    pub(crate) fn with_key(key: &str) -> Self {
+        let mut also = String::from(
+            "[[route]]\nname = \"keys\"\npath = \"/keys\"\nauth = \"api-key\"\ncluster = \"payments\"\n",
+        );
+        for number in 0..1_000 {
+            let hash: String = digest(&SHA256, format!("key-{number}").as_bytes())
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            also += &format!(
+                "[[consumer]]\nid = \"c{number}\"\nallow = [{{ routes = [\"keys\"] }}]\n\
+                 api_keys = [{{ id = \"{number}\", sha256 = \"{hash}\" }}]\n"
+            );
+        }
+        let (snapshot, token, now) = payments_and(&also);
+        let mut decision = Self::on(snapshot, token, request_to("/keys", &format!("X-Api-Key: {key}")), now);
+        decision.whole();
+        decision
+    }
+
+    fn on(snapshot: Snapshot, token: String, bytes: Vec<u8>, now: Moment) -> Self {
         let snapshot: &Snapshot = Box::leak(Box::new(snapshot));
-        let bytes = request(&token).leak();
+        let bytes = bytes.leak();
         let storage = Box::leak(Box::new(Storage::new()));
         let head = Box::leak(Box::new(head::parse(bytes, 100, storage).expect("the head is good")));
         let target =
             target::parse(head.method, head.target, Box::leak(Box::default())).expect("so is its target");
         let target = Box::leak(Box::new(target));
         let route = snapshot.routes.find(head.host, target.path, head.method).expect("there is such a route");
-        let keys = snapshot.keys_of(route).expect("the route has keys");
+        let keys = &snapshot.key_sets[0];
         let caller = auth::verify(token.as_bytes(), keys, now.unix_seconds()).expect("the token is good");
-        let mut decision = Self {
+        Self {
             snapshot,
             token: token.into_bytes().leak(),
             request: Request {
@@ -52,11 +88,26 @@ impl Decision {
             },
             route,
             caller: Rc::new(caller),
-            desk: Desk::new(1_024, fastrand::Rng::with_seed(7)),
+            desk: Box::new(Desk::new(1_024, fastrand::Rng::with_seed(7))),
             meters: TokenMeters::default(),
             now,
-        };
-        assert!(decision.whole(), "a good request is let through");
+        }
+    }
+
+    /// The same, on a day when a million tokens and a subject and a key are revoked, none of them this one.
+    pub(crate) fn among_a_million_revoked() -> Self {
+        let fingerprints = Fingerprints::new([7, 11]);
+        let mut entries = Entries::default();
+        for number in 0..1_000_000 {
+            let jti = format!("0192f3a4-7b1c-7def-8a90-{number:012}");
+            entries.push(fingerprints, Mark::Jti, &jti, FOREVER);
+        }
+        entries.push(fingerprints, Mark::Sub, "mallory", FOREVER);
+        entries.push(fingerprints, Mark::Kid, "2025-11", FOREVER);
+        let tables = [Arc::new(Table::new(&entries)), Arc::default()];
+        let cell = RevokedCell::new(Revoked::new(fingerprints, tables));
+        let mut decision = Self::new();
+        decision.desk.revoked = cell.reader();
         decision
     }
 
@@ -77,6 +128,12 @@ impl Decision {
         let Some(keys) = self.snapshot.keys_of(self.route) else { return false };
         let authorization = self.request.head.authorization;
         auth::authenticate(keys, &mut self.desk.tokens, &self.meters, authorization, self.now).is_ok()
+    }
+
+    /// How much is it to look the three marks of a credential up among a million that are revoked?
+    pub(crate) fn revoked(&mut self) -> bool {
+        let (revoked, now_s) = (self.desk.revoked.load(), self.now.unix_seconds());
+        Mark::ALL.into_iter().all(|mark| !revoked.lists(mark, "0192f3a4-7b1c-7def-8a90-000001234567", now_s))
     }
 
     /// How much is it to claim three windows of two limits?

@@ -7,7 +7,7 @@ use tollgate::{
     http::{
         Version,
         answer::{self, Asked},
-        encode::{self, Forwarded, Persistence, RequestAdditions},
+        encode::{self, ApiKeyField, Forwarded, Persistence, RequestAdditions},
         field::Storage,
         head,
         scan::{HeadScan, Scan},
@@ -70,6 +70,7 @@ impl Encode {
             peer: b"127.0.0.1",
             forwarded: Forwarded::Replace,
             consumer: Some(b"acme"),
+            api_key: ApiKeyField::Withheld,
         };
         encode::request(&mut out, &head, &target, &additions).expect("the block has room");
         let mut storage = Storage::new();

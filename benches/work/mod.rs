@@ -24,6 +24,11 @@ const OTHER_ROUTES: usize = 100;
 
 /// A payment company's gateway: a hundred routes, one of them with everything on. And a token for it.
 pub(crate) fn payments() -> (Snapshot, String, Moment) {
+    payments_and("")
+}
+
+/// The same with more in its configuration.
+pub(crate) fn payments_and(also: &str) -> (Snapshot, String, Moment) {
     let mut text = String::from(
         r#"
 [[jwt]]
@@ -50,6 +55,7 @@ limit = [
 cluster = "payments"
 "#,
     );
+    text += also;
     for index in 0..OTHER_ROUTES {
         text += &format!(
             "[[route]]\nname = \"r{index}\"\npath = \"/api/v1/resource-{index}\"\ncluster = \"payments\"\n"
@@ -70,14 +76,19 @@ cluster = "payments"
 
 /// What a partner's program sends.
 pub(crate) fn request(token: &str) -> Vec<u8> {
+    request_to("/api/v1/payment", &format!("Authorization: Bearer {token}"))
+}
+
+/// The same to another path, with another field to say who sends it.
+pub(crate) fn request_to(path: &str, credential: &str) -> Vec<u8> {
     format!(
-        "POST /api/v1/payment?lang=en HTTP/1.1\r\n\
+        "POST {path}?lang=en HTTP/1.1\r\n\
          Host: gateway.example\r\n\
          User-Agent: python-requests/2.32.3\r\n\
          Accept-Encoding: gzip, deflate\r\n\
          Accept: */*\r\n\
          Connection: keep-alive\r\n\
-         Authorization: Bearer {token}\r\n\
+         {credential}\r\n\
          Idempotency-Key: 7f8d1f5e-6c1b-4c43-9f52-2b1c0e0e7c55\r\n\
          Content-Type: application/json\r\n\
          Content-Length: 14\r\n\r\n"

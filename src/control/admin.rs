@@ -1,7 +1,7 @@
 //! The admin API: what a person or a monitor asks a running gateway.
 //!
 //! JSON unless said otherwise. Listens on a loopback address only. Reads what the shards publish and never
-//! waits for them; the one thing it can order is a drain.
+//! waits for them; what it can order is a drain, and that a credential counts no longer.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::shared::lifecycle::Phase;
 
-use super::{metrics, reload::Reloader, view::View};
+use super::{metrics, reload::Reloader, revocation, view::View};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ impl Admin {
     }
 
     fn router(self) -> Router {
+        let revocations = revocation::api::router(Arc::clone(&self.view.load().revocations));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -57,6 +58,7 @@ impl Admin {
             .route("/reload", post(reload))
             .route("/drain", post(drain))
             .with_state(self)
+            .merge(revocations)
     }
 }
 
@@ -131,7 +133,9 @@ async fn routes(State(admin): State<Admin>) -> Json<Value> {
             "path": route.path,
             "methods": route.methods.names(),
             "jwt": snapshot.keys_of(route).map(|keys| &keys.name),
+            "api_keys": route.api_keys,
             "scopes": route.scopes,
+            "roles": route.roles,
             "limits": limits,
             "cluster": snapshot.cluster_of(route).name,
             "body_bytes_max": route.body_bytes_max,

@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub enum Question {
+pub enum Errand {
     /// How it goes.
     Status,
     /// To put the configuration file as it now stands in force.
@@ -31,16 +31,16 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// [`NoAnswer`].
-pub fn ask(admin: SocketAddr, question: Question) -> Result<Value, NoAnswer> {
+pub fn ask(admin: SocketAddr, errand: Errand) -> Result<Value, NoAnswer> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PATIENCE))
         .build()
         .into();
-    let asked = match question {
-        Question::Status => agent.get(format!("http://{admin}/status")).call(),
-        Question::Reload => agent.post(format!("http://{admin}/reload")).send_empty(),
-        Question::Drain => agent.post(format!("http://{admin}/drain")).send_empty(),
+    let asked = match errand {
+        Errand::Status => agent.get(format!("http://{admin}/status")).call(),
+        Errand::Reload => agent.post(format!("http://{admin}/reload")).send_empty(),
+        Errand::Drain => agent.post(format!("http://{admin}/drain")).send_empty(),
     };
     let unreachable = |error: ureq::Error| {
         NoAnswer::Unreachable(format!(

@@ -9,6 +9,7 @@ use super::{
         Plan,
         plan::{Bounds, DriverChoice, LogPlan},
     },
+    revocation::RevocationPlan,
     topology::CpuChoice,
 };
 
@@ -22,6 +23,7 @@ pub struct Lasting {
     driver: DriverChoice,
     bounds: Bounds,
     log: LogPlan,
+    revocation: RevocationPlan,
 }
 
 impl Lasting {
@@ -35,6 +37,7 @@ impl Lasting {
             driver: plan.driver,
             bounds: plan.bounds.clone(),
             log: plan.log.clone(),
+            revocation: plan.revocation.clone(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Lasting {
         differences.keep("log.access", &self.log.sink, &mut log.sink);
         differences.keep("log.format", &self.log.format, &mut log.format);
         differences.keep("log.ring", &self.log.ring_bytes, &mut log.ring_bytes);
+        differences.keep("revocation", &self.revocation, &mut plan.revocation);
         differences.0
     }
 }

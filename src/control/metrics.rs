@@ -146,8 +146,21 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
         ([("result", "remembered")], sum(|meters| &meters.tokens.remembered)),
         ([("result", "missing")], sum(|meters| &meters.tokens.missing)),
         ([("result", "refused")], sum(|meters| &meters.tokens.refused)),
+        ([("result", "revoked")], sum(|meters| &meters.tokens.revoked)),
     ];
     out.counters("tollgate_jwt_verifications", "Verdicts on tokens", &tokens)?;
+    let keys = [
+        ([("result", "accepted")], sum(|meters| &meters.tokens.keys_accepted)),
+        ([("result", "missing")], sum(|meters| &meters.tokens.keys_missing)),
+        ([("result", "refused")], sum(|meters| &meters.tokens.keys_refused)),
+        ([("result", "revoked")], sum(|meters| &meters.tokens.keys_revoked)),
+    ];
+    out.counters("tollgate_api_key_verifications", "Verdicts on API keys", &keys)?;
+    let (from_file, from_admin, current) = view.revocations.counts();
+    let revoked = [([("source", "file")], from_file as u64), ([("source", "admin")], from_admin as u64)];
+    out.gauges("tollgate_revoked_entries", "Entries of the deny list, by source", &revoked)?;
+    let help = "Whether the file of revocations is in force as it stands";
+    out.gauge("tollgate_revocation_file_current", help, u64::from(current))?;
     let mut limits = Vec::new();
     let mut keys = 0;
     for route in view.snapshot.routes.routes().iter().filter(|route| !route.limits.is_empty()) {

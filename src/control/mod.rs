@@ -6,12 +6,15 @@
 pub mod access_log;
 pub mod admin;
 pub mod admin_client;
+pub mod api_key;
 pub mod config;
+pub mod explain;
 pub mod lasting;
 pub mod machine;
 pub mod metrics;
 pub mod observer;
 pub mod reload;
+pub mod revocation;
 pub mod signals;
 pub mod token;
 pub mod topology;

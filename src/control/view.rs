@@ -17,6 +17,7 @@ use crate::{
 use super::{
     access_log::LogCounts,
     config::{Plan, view},
+    revocation::Revocations,
 };
 
 /// What the admin API, the metrics and the control thread read.
@@ -32,6 +33,8 @@ pub struct View {
     pub lifecycle: Arc<Lifecycle>,
     /// What the log writer has done; absent when there is no log.
     pub log: Option<Arc<LogCounts>>,
+    /// The deny list.
+    pub revocations: Arc<Revocations>,
     /// The runtime each shard got.
     pub drivers: Arc<[String]>,
     /// The share of the last second each shard was at work, in thousandths.
@@ -63,6 +66,7 @@ impl View {
             shards: Arc::clone(&self.shards),
             lifecycle: Arc::clone(&self.lifecycle),
             log: self.log.clone(),
+            revocations: Arc::clone(&self.revocations),
             drivers: Arc::clone(&self.drivers),
             busy_permille: Arc::clone(&self.busy_permille),
         }

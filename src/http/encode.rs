@@ -23,6 +23,17 @@ pub struct RequestAdditions<'a> {
     pub forwarded: Forwarded,
     /// `X-Consumer-Id`, when a token said who is calling.
     pub consumer: Option<&'a [u8]>,
+    /// What happens to `X-Api-Key`.
+    pub api_key: ApiKeyField,
+}
+
+/// What happens to the `X-Api-Key` that came with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiKeyField {
+    /// It goes no further: it is the gateway's, and the endpoint's log is no place for it.
+    Withheld,
+    /// It travels on like any field: the gateway knows no API keys, or the route asks for it.
+    PassedOn,
 }
 
 /// What happens to the `X-Forwarded-*` fields that came with a request.
@@ -60,6 +71,7 @@ pub fn request(
         let travels = match kind {
             Kind::Other | Kind::Authorization => true,
             Kind::Expect => head.expects_continue,
+            Kind::ApiKey => additions.api_key == ApiKeyField::PassedOn,
             Kind::ForwardedProto => additions.forwarded == Forwarded::Append,
             _ => false,
         };
@@ -228,6 +240,10 @@ mod tests {
     };
 
     fn forward(request_head: &str, forwarded: Forwarded) -> String {
+        forward_with(request_head, forwarded, ApiKeyField::Withheld)
+    }
+
+    fn forward_with(request_head: &str, forwarded: Forwarded, api_key: ApiKeyField) -> String {
         let pool = BlockPool::new(4096, 1);
         let mut out = pool.rent().unwrap();
         let mut storage = Storage::new();
@@ -241,6 +257,7 @@ mod tests {
             peer: b"192.0.2.7",
             forwarded,
             consumer: Some(b"acme"),
+            api_key,
         };
         request(&mut out, &head, &target, &additions).unwrap();
         // What we forward, read strictly, has one reading only.
@@ -278,6 +295,15 @@ mod tests {
         assert!(sent.contains("Host: other\r\n"), "{sent}");
         assert!(sent.contains("X-Forwarded-For: 1.1.1.1, 192.0.2.7\r\n"), "{sent}");
         assert!(sent.contains("X-Forwarded-Proto: https\r\n") && !sent.contains("Proto: http\r\n"), "{sent}");
+    }
+
+    #[test]
+    fn an_api_key_travels_only_when_it_may() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nx-api-key: tg_secret\r\nX_Api_Key: tg_secret\r\n\r\n";
+        let sent = forward_with(head, Forwarded::Replace, ApiKeyField::Withheld);
+        assert!(!sent.contains("tg_secret"), "{sent}");
+        let sent = forward_with(head, Forwarded::Replace, ApiKeyField::PassedOn);
+        assert!(sent.contains("x-api-key: tg_secret\r\n") && !sent.contains("X_Api_Key"), "{sent}");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Kind {
     Expect,
     /// `Authorization`.
     Authorization,
+    /// `X-Api-Key`: the gateway's where it knows API keys, and passed on only when asked for.
+    ApiKey,
     /// `X-Request-Id`: read, then written anew.
     RequestId,
     /// `traceparent`: read, then written anew.
@@ -57,6 +59,7 @@ impl Kind {
             (4, b'h') => (Self::Host, b"host"),
             (6, b'e') => (Self::Expect, b"expect"),
             (7, b'u') => (Self::HopByHop, b"upgrade"),
+            (9, b'x') => (Self::ApiKey, b"x-api-key"),
             (10, b'c') => (Self::Connection, b"connection"),
             (10, b'k') => (Self::HopByHop, b"keep-alive"),
             (11, b't') => (Self::Traceparent, b"traceparent"),
@@ -214,15 +217,22 @@ mod tests {
         assert_eq!(Kind::of(b"x-consumer-"), Kind::Consumer);
         assert_eq!(Kind::of(b"x-consumer-groups-and-more"), Kind::Consumer);
         assert_eq!(Kind::of(b"X-Consumers"), Kind::Other);
+        assert_eq!(Kind::of(b"X-API-Key"), Kind::ApiKey);
+        assert_eq!(Kind::of(b"X-Api-Kez"), Kind::Other);
         assert_eq!(Kind::of(b"traceparenT"), Kind::Traceparent);
         assert_eq!(Kind::of(b""), Kind::Other);
     }
 
     #[test]
     fn an_underscore_does_not_hide_a_known_name() {
-        for name in
-            ["X_Consumer_Id", "x-consumer_id", "Content_Length", "transfer_Encoding", "X_FORWARDED_FOR"]
-        {
+        for name in [
+            "X_Consumer_Id",
+            "x-consumer_id",
+            "Content_Length",
+            "transfer_Encoding",
+            "X_FORWARDED_FOR",
+            "x_api-key",
+        ] {
             assert_eq!(Kind::of(name.as_bytes()), Kind::Disguised, "{name}");
         }
         assert_eq!(Kind::of(b"my_field"), Kind::Other);

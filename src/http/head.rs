@@ -30,9 +30,11 @@ pub struct RequestHead<'h, 'b> {
     pub expects_continue: bool,
     /// What stands in the `Authorization` field.
     pub authorization: Authorization<'b>,
+    /// What stands in the `X-Api-Key` field.
+    pub api_key: Authorization<'b>,
 }
 
-/// The `Authorization` fields of a request.
+/// The fields of a request that say who sends it: all of one name, `Authorization` or `X-Api-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization<'b> {
     /// None.
@@ -41,6 +43,16 @@ pub enum Authorization<'b> {
     One(&'b [u8]),
     /// Several: nobody can say which counts.
     Several,
+}
+
+impl<'b> Authorization<'b> {
+    /// With one more field of the name.
+    fn and(self, value: &'b [u8]) -> Self {
+        match self {
+            Self::Absent => Self::One(value),
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
 }
 
 impl RequestHead<'_, '_> {
@@ -92,6 +104,7 @@ pub fn parse<'h, 'b>(
         connection: ConnectionOptions::default(),
         expects_continue: false,
         authorization: Authorization::Absent,
+        api_key: Authorization::Absent,
     })
 }
 
@@ -109,6 +122,15 @@ pub fn check_partial(partial: &[u8]) -> Result<(), HeadError> {
     ) {
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Ok(()),
         Err(error) => Err(explain(error, partial)),
+    }
+}
+
+/// What is too long about a head of more than `bytes_max`: its target, if the first line alone is.
+pub fn too_long(head: &[u8], bytes_max: usize) -> HeadError {
+    let line = &head[..head.len().min(bytes_max)];
+    match memchr::memchr(b'\n', line) {
+        Some(_) => HeadError::HeadTooLarge("bytes"),
+        None => HeadError::TargetTooLong,
     }
 }
 
@@ -133,12 +155,8 @@ fn collect<'h, 'b>(mut head: RequestHead<'h, 'b>) -> Result<RequestHead<'h, 'b>,
             Kind::Expect if head.version == Version::Http10 => {}
             Kind::Expect if value.eq_ignore_ascii_case(b"100-continue") => head.expects_continue = true,
             Kind::Expect => return Err(HeadError::ExpectationFailed),
-            Kind::Authorization => {
-                head.authorization = match head.authorization {
-                    Authorization::Absent => Authorization::One(value),
-                    Authorization::One(_) | Authorization::Several => Authorization::Several,
-                };
-            }
+            Kind::Authorization => head.authorization = head.authorization.and(value),
+            Kind::ApiKey => head.api_key = head.api_key.and(value),
             _ => {}
         }
     }

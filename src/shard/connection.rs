@@ -190,12 +190,14 @@ impl Downstream {
                 Scan::Complete(length) if length <= shard.head_bytes_max => {
                     return Arrival::Head(length, started);
                 }
-                Scan::Complete(_) => return refused(too_long(block.unread(), shard.head_bytes_max).into()),
+                Scan::Complete(_) => {
+                    return refused(head::too_long(block.unread(), shard.head_bytes_max).into());
+                }
                 Scan::BareLineFeed => return refused(HeadError::Malformed("a bare line feed").into()),
                 Scan::Partial { trial } => {
                     let unread = block.unread();
                     if unread.len() >= shard.head_bytes_max {
-                        return refused(too_long(unread, shard.head_bytes_max).into());
+                        return refused(head::too_long(unread, shard.head_bytes_max).into());
                     }
                     if trial
                         && !unread.is_empty()
@@ -212,15 +214,6 @@ impl Downstream {
 
 fn out_of_buffers() -> Refusal {
     Refusal::new(Code::Overloaded, "bounds.buffer_bytes")
-}
-
-/// What is too long about a head of more than `bytes_max`: its target, if the first line alone is.
-fn too_long(head: &[u8], bytes_max: usize) -> HeadError {
-    let line = &head[..head.len().min(bytes_max)];
-    match memchr::memchr(b'\n', line) {
-        Some(_) => HeadError::HeadTooLarge("bytes"),
-        None => HeadError::TargetTooLong,
-    }
 }
 
 impl Downstream {

@@ -46,6 +46,7 @@ use crate::{
         lifecycle::Lifecycle,
         log_ring::LogSender,
         meters::{PerShard, ShardMeters},
+        revoked::RevokedCell,
     },
     stage::{Desk, snapshot::Snapshot},
 };
@@ -79,6 +80,8 @@ pub struct ShardPlan {
     pub buffers: BufferPlan,
     /// Tokens it remembers.
     pub tokens_max: usize,
+    /// Where the deny list is published.
+    pub revoked: RevokedCell,
     /// The log; nothing is recorded when absent.
     pub log: Option<LogSender>,
     /// Where the configuration in force is published.
@@ -190,9 +193,11 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
 impl Shard {
     fn new(plan: ShardPlan) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let clock = Clock::new();
+        let mut desk = Desk::new(plan.tokens_max, fastrand::Rng::new());
+        desk.revoked = plan.revoked.reader();
         let shard = Rc::new(Self {
             index: plan.index,
-            desk: RefCell::new(Desk::new(plan.tokens_max, fastrand::Rng::new())),
+            desk: RefCell::new(desk),
             path_scratch: RefCell::default(),
             body_scratch: RefCell::default(),
             buffers: Buffers::new(plan.buffers),

@@ -9,7 +9,7 @@ use crate::{
     base::{block::Block, hex::hex_digits, ip_text::IpText},
     http::{
         body::BodyReader,
-        encode::{self, Forwarded, RequestAdditions},
+        encode::{self, ApiKeyField, Forwarded, RequestAdditions},
         field::{Kind, Storage},
         head::{self, RequestHead},
         target::{self, Target},
@@ -220,9 +220,21 @@ fn encode_request(
             Forwarded::Replace
         },
         consumer: exchange.facts.caller.as_ref().map(|caller| caller.consumer.as_bytes()),
+        api_key: api_key_field(exchange),
     };
     encode::request(out, head, target, &additions)
         .map_err(|_| Refusal::new(Code::HeadTooLarge, "bytes, with the gateway's own fields"))
+}
+
+/// A gateway that knows API keys keeps them, on every route: one that is sent to the wrong route is a secret
+/// all the same. Without any, the field is between client and endpoint.
+fn api_key_field(exchange: &Exchange<'_>) -> ApiKeyField {
+    let asked_for = exchange.facts.route.is_some_and(|route| route.forward_api_key);
+    if asked_for || exchange.snapshot.consumers.api_keys().is_empty() {
+        ApiKeyField::PassedOn
+    } else {
+        ApiKeyField::Withheld
+    }
 }
 
 #[cfg(test)]

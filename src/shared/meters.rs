@@ -61,7 +61,7 @@ pub struct ClusterMeters {
     pub duration: Histogram,
 }
 
-/// Verdicts on tokens.
+/// Verdicts on tokens and API keys.
 #[derive(Debug, Default)]
 pub struct TokenMeters {
     /// Verified anew.
@@ -72,6 +72,16 @@ pub struct TokenMeters {
     pub missing: Counter,
     /// Refused.
     pub refused: Counter,
+    /// Good but for its revocation; counted above as well.
+    pub revoked: Counter,
+    /// API keys accepted.
+    pub keys_accepted: Counter,
+    /// No API key where one was required.
+    pub keys_missing: Counter,
+    /// API keys refused.
+    pub keys_refused: Counter,
+    /// Accepted but for its revocation; counted above as well.
+    pub keys_revoked: Counter,
 }
 
 /// Codes of refusals there can be; `stage::refusal::Code` must fit.

@@ -21,6 +21,7 @@ pub mod load;
 pub mod log_ring;
 pub mod meters;
 pub mod record;
+pub mod revoked;
 mod sync;
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use siphasher::sip128::SipHasher13;
 use crate::shared::{key_table::KeyTable, load::Load, meters::PerShard};
 
 use super::{
-    auth::{Algorithm, Key, KeySet},
+    auth::{Algorithm, ApiKeys, Key, KeySet},
     balance::{Cluster, Endpoint},
     client::TrustedProxies,
+    consumer::Consumers,
     headroom::{Ceilings, Priority},
     limit::{By, Limit, Quota},
     route::{Methods, Route, RouteTable},
@@ -26,7 +27,10 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         path: path.into(),
         methods: Methods::Any,
         keys: None,
+        api_keys: false,
+        forward_api_key: false,
         scopes: Box::default(),
+        roles: Box::default(),
         limits: Box::default(),
         cluster: 0,
         priority: Priority::Normal,
@@ -51,6 +55,7 @@ pub(crate) fn keys() -> KeySet {
         leeway_s: 0,
         require: ["exp".into(), "sub".into()].into(),
         consumer_claim: "sub".into(),
+        roles_claim: None,
         keys: [Key::secret(None, Algorithm::Hs256, SECRET).unwrap()].into(),
         hasher: SipHasher13::new(),
     }
@@ -82,6 +87,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         generation: 1,
         routes: RouteTable::new(routes),
         key_sets: [keys()].into(),
+        consumers: Consumers::new(Vec::new(), ApiKeys::new(Vec::new(), SipHasher13::new())),
         clusters: [cluster(&[1, 1])].into(),
         slots: 2,
         trusted_proxies: TrustedProxies::default(),

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod balance;
 pub mod client;
+pub mod consumer;
 pub mod headroom;
 pub mod limit;
 pub mod refusal;
@@ -15,16 +16,16 @@ pub mod route;
 pub mod settle;
 pub mod snapshot;
 
-use std::{net::IpAddr, rc::Rc};
+use std::net::IpAddr;
 
 use crate::{
     base::clock::Moment,
     http::{framing::Framing, head::RequestHead, target::Target},
-    shared::meters::TokenMeters,
+    shared::{meters::TokenMeters, revoked::RevokedReader},
 };
 
 use self::{
-    auth::{TokenCache, Verified},
+    auth::{Caller, TokenCache},
     balance::Permit,
     headroom::Headroom,
     limit::Standings,
@@ -38,6 +39,8 @@ use self::{
 pub struct Desk {
     /// Tokens that were verified before.
     pub tokens: TokenCache,
+    /// Which of them count no longer.
+    pub revoked: RevokedReader,
     /// Where the limits of the last refused request stand, for the fields of its answer.
     pub standings: Standings,
     /// Spreads ties.
@@ -45,9 +48,10 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// An empty desk that remembers up to `tokens_max` tokens.
+    /// An empty desk that remembers up to `tokens_max` tokens, and to which nothing is revoked.
     pub fn new(tokens_max: usize, rng: fastrand::Rng) -> Self {
-        Self { tokens: TokenCache::new(tokens_max), standings: Standings::default(), rng }
+        let revoked = RevokedReader::default();
+        Self { tokens: TokenCache::new(tokens_max), revoked, standings: Standings::default(), rng }
     }
 }
 
@@ -63,13 +67,35 @@ pub struct Request<'a> {
     pub headroom: Headroom,
 }
 
+/// The decisions, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Which route is it?
+    #[default]
+    Route,
+    /// Has the shard room for it?
+    Headroom,
+    /// Who sent it?
+    Credential,
+    /// May they?
+    Permission,
+    /// Is its body too long?
+    Body,
+    /// Is there quota left?
+    Limit,
+    /// Which endpoint takes it?
+    Balance,
+}
+
 /// What was found out about a request, as far as the decisions got.
 #[derive(Debug, Default)]
 pub struct Facts<'s> {
+    /// The last step that was begun: of a refused request, the one that refused it.
+    pub step: Step,
     /// The route that matched.
     pub route: Option<&'s Route>,
     /// Who is calling.
-    pub caller: Option<Rc<Verified>>,
+    pub caller: Option<Caller<'s>>,
 }
 
 /// Decides whether a request may pass and to which endpoint it goes. `facts` is filled on the way, so that
@@ -86,7 +112,9 @@ pub fn decide<'s>(
     now: Moment,
 ) -> Result<Permit<'s>, Refusal> {
     let route = screen(snapshot, desk, meters, request, facts, now)?;
+    facts.step = Step::Limit;
     limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
+    facts.step = Step::Balance;
     balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
         .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
 }
@@ -106,14 +134,21 @@ pub fn screen<'s>(
     let authority = request.target.authority.or(request.head.host);
     let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
     facts.route = Some(route);
+    facts.step = Step::Headroom;
     snapshot.ceilings.admit(route.priority, request.headroom)?;
 
-    if let Some(keys) = snapshot.keys_of(route) {
-        let caller = auth::authenticate(keys, &mut desk.tokens, meters, request.head.authorization, now)?;
-        let permitted = auth::permits(&caller, &route.scopes);
-        facts.caller = Some(caller);
-        permitted?;
+    facts.step = Step::Credential;
+    facts.caller = auth::identify(snapshot, route, desk, meters, request.head, now)?;
+    facts.step = Step::Permission;
+    if let Some(caller) = &facts.caller {
+        for credential in caller.credentials() {
+            auth::permits(credential, &route.scopes)?;
+            auth::has_role(credential, &route.roles)?;
+        }
+        let method = request.head.method;
+        snapshot.consumers.permit(&caller.consumer, route, method)?;
     }
+    facts.step = Step::Body;
     if let Framing::Length(length) = request.head.framing
         && length > route.body_bytes_max
     {

@@ -22,7 +22,12 @@ use super::{limit::Standings, route::Methods};
 pub enum Code {
     TokenMissing,
     TokenInvalid,
+    ApiKeyMissing,
+    ApiKeyInvalid,
+    CredentialsConflict,
     ScopeInsufficient,
+    RoleMissing,
+    ConsumerNotAllowed,
     QuotaExceeded,
     LimitKeyMissing,
     RouteNotFound,
@@ -75,7 +80,7 @@ pub enum After {
 }
 
 /// All answers the gateway makes by itself, in the order of [`Code`].
-pub const ANSWERS: [Answer; 24] = {
+pub const ANSWERS: [Answer; 29] = {
     use After::{Closes, MayStay};
     #[rustfmt::skip]
     const fn row(code: Code, word: &'static str, status: u16, title: &'static str, after: After,
@@ -88,8 +93,18 @@ pub const ANSWERS: [Answer; 24] = {
             "A token is required!", "Send the token as Authorization: Bearer."),
         row(Code::TokenInvalid, "token_invalid", 401, "Unauthorized", MayStay,
             "Token is invalid!", "The token was not accepted."),
+        row(Code::ApiKeyMissing, "api_key_missing", 401, "Unauthorized", MayStay,
+            "An API key is required!", "Send the key as X-Api-Key."),
+        row(Code::ApiKeyInvalid, "api_key_invalid", 401, "Unauthorized", MayStay,
+            "API key is invalid!", "The API key was not accepted."),
+        row(Code::CredentialsConflict, "credentials_conflict", 401, "Unauthorized", MayStay,
+            "Credentials disagree!", "The token and the API key name different consumers; send one of them."),
         row(Code::ScopeInsufficient, "scope_insufficient", 403, "Forbidden", MayStay,
-            "Permission denied!", "The token lacks a scope that this route requires."),
+            "Permission denied!", "The credential lacks a scope that this route requires."),
+        row(Code::RoleMissing, "role_missing", 403, "Forbidden", MayStay,
+            "Permission denied!", "The credential has none of the roles that this route requires."),
+        row(Code::ConsumerNotAllowed, "consumer_not_allowed", 403, "Forbidden", MayStay,
+            "Permission denied!", "This consumer may not use this route with this method."),
         row(Code::QuotaExceeded, "quota_exceeded", 429, "Too Many Requests", MayStay,
             "Too many requests!", "A quota is used up; Retry-After says when it opens again."),
         row(Code::LimitKeyMissing, "limit_key_missing", 400, "Bad Request", MayStay,
@@ -221,6 +236,8 @@ pub fn encode(refusal: &Refusal, envelope: &Envelope<'_>, out: &mut Block) -> Re
     match refusal.code {
         Code::TokenMissing => out.put(b"WWW-Authenticate: Bearer\r\n")?,
         Code::TokenInvalid => out.put(b"WWW-Authenticate: Bearer error=\"invalid_token\"\r\n")?,
+        Code::ApiKeyMissing | Code::ApiKeyInvalid => out.put(b"WWW-Authenticate: ApiKey\r\n")?,
+        Code::CredentialsConflict => out.put(b"WWW-Authenticate: Bearer, ApiKey\r\n")?,
         Code::ScopeInsufficient => out.put(b"WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n")?,
         Code::QuotaExceeded => envelope.standings.encode(out)?,
         _ => {}

@@ -63,7 +63,12 @@ pub fn settle(
                     Code::Overloaded
                     | Code::TokenMissing
                     | Code::TokenInvalid
+                    | Code::ApiKeyMissing
+                    | Code::ApiKeyInvalid
+                    | Code::CredentialsConflict
                     | Code::ScopeInsufficient
+                    | Code::RoleMissing
+                    | Code::ConsumerNotAllowed
                     | Code::LimitKeyMissing,
                 ) => {}
                 _ if !route.limits.is_empty() => meters.admitted.add(1),

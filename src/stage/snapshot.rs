@@ -6,6 +6,7 @@ use super::{
     auth::KeySet,
     balance::Cluster,
     client::TrustedProxies,
+    consumer::Consumers,
     headroom::Ceilings,
     route::{Route, RouteTable},
 };
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// All key sets.
     pub key_sets: Box<[KeySet]>,
+    /// Consumers that are known beforehand.
+    pub consumers: Consumers,
     /// All clusters.
     pub clusters: Box<[Cluster]>,
     /// Slots that endpoints of this or an earlier snapshot have had. None is ever given to another endpoint:

@@ -22,6 +22,8 @@ fn every_command_has_help_and_wrong_usage_is_64() {
         (Some("run"), &["--config", "SIGTERM", "SIGUSR1"]),
         (Some("demo"), &["token", "quota"]),
         (Some("check"), &["<FILE>", "78"]),
+        (Some("key"), &["--id", "X-Api-Key", "SHA-256"]),
+        (Some("explain"), &["--config", "--token", "--api-key", "--client-ip", "--header", "METHOD", "PATH"]),
         (Some("token"), &["--config", "--jwt", "--sub", "--scope", "--ttl", "1h", "--kid"]),
     ] {
         let help = run(&[command.as_slice(), &["--help"]].concat());
@@ -43,6 +45,8 @@ fn every_command_has_help_and_wrong_usage_is_64() {
         &["check"],
         &["check", "a", "b"],
         &["demo", "more"],
+        &["key", "--id", ""],
+        &["explain", "--config", "t.toml", "GET"],
         &["token", "--config", "t.toml", "--jwt", "partners"],
         &["token", "--config", "t.toml", "--jwt", "partners", "--sub", "a", "--ttl", "soon"],
     ] {

@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod access;
 mod algorithms;
 mod auth;
 mod balance;
@@ -18,6 +19,7 @@ mod corpus;
 mod corpus_peers;
 mod delivery;
 mod drain;
+mod explain;
 mod faults;
 mod framing;
 mod heads;
@@ -29,5 +31,6 @@ mod offsets;
 mod overload;
 mod paths;
 mod reload;
+mod revocation;
 mod slow;
 mod tokens;

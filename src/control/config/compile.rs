@@ -10,9 +10,10 @@ use siphasher::sip128::SipHasher13;
 use crate::{
     shared::{key_table::KeyTable, load::Load, meters::PerShard},
     stage::{
-        auth::KeySet,
+        auth::{ApiKey, ApiKeys, KeySet, Verified},
         balance::{Cluster, Endpoint},
         client::TrustedProxies,
+        consumer::{Consumer, Consumers, Grant},
         headroom::Ceilings,
         limit::{By, Limit},
         route::{Route, RouteTable},
@@ -20,7 +21,10 @@ use crate::{
     },
 };
 
-use super::plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan};
+use super::{
+    consumer::{ApiKeyPlan, ConsumerPlan},
+    plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan},
+};
 
 /// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
 ///
@@ -46,6 +50,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         generation: before.map_or(1, |before| before.generation + 1),
         routes: RouteTable::new(routes.collect()),
         key_sets: key_sets.collect(),
+        consumers: consumers(plan.consumers, hasher),
         clusters: clusters.into(),
         slots,
         trusted_proxies: TrustedProxies::new(plan.trusted_proxies),
@@ -75,9 +80,43 @@ fn key_set(index: usize, plan: KeySetPlan, hasher: SipHasher13) -> KeySet {
         leeway_s: plan.leeway_s,
         require: plan.require.into_iter().map(Into::into).collect(),
         consumer_claim: plan.consumer_claim.into(),
+        roles_claim: plan.roles_claim.map(Into::into),
         keys: plan.keys.into(),
         hasher,
     }
+}
+
+fn consumers(plans: Vec<ConsumerPlan>, hasher: SipHasher13) -> Consumers {
+    let hash = |id: &str| hasher.hash(id.as_bytes()).h1;
+    let mut keys = Vec::new();
+    let mut consumers = Vec::new();
+    for ConsumerPlan { id, allow, api_keys } in plans {
+        keys.extend(api_keys.into_iter().map(|key| api_key(&id, hash(&id), key)));
+        let grants = allow.map(|grants| {
+            let grants = grants.into_iter().map(|grant| Grant {
+                routes: grant.routes.map(|routes| routes.into_iter().map(place_of).collect()),
+                methods: grant.methods,
+            });
+            grants.collect()
+        });
+        consumers.push(Consumer { id: id.into(), allow: grants });
+    }
+    Consumers::new(consumers, ApiKeys::new(keys, hasher))
+}
+
+fn api_key(consumer: &str, consumer_hash: u64, plan: ApiKeyPlan) -> ApiKey {
+    let holder = Verified {
+        consumer: consumer.into(),
+        consumer_hash,
+        scopes: plan.scopes.into_iter().map(Into::into).collect(),
+        roles: plan.roles.into_iter().map(Into::into).collect(),
+        kid: Some(plan.id.into()),
+        jti: None,
+        sub: Some(consumer.into()),
+        expires_s: plan.expires_s,
+        not_before_s: None,
+    };
+    ApiKey { digest: plan.digest, holder }
 }
 
 /// What a new snapshot takes over from the one before.
@@ -167,8 +206,11 @@ fn route(index: usize, plan: RoutePlan, limit_keys: usize, inheritance: Inherita
         host: plan.host.map(Into::into),
         path: plan.path.into(),
         methods: plan.methods,
-        keys: plan.keys,
-        scopes: plan.scopes.into_iter().map(Into::into).collect(),
+        keys: plan.access.keys,
+        api_keys: plan.access.api_keys,
+        forward_api_key: plan.access.forward_api_key,
+        scopes: plan.access.scopes.into_iter().map(Into::into).collect(),
+        roles: plan.access.roles.into_iter().map(Into::into).collect(),
         limits: limits.into(),
         cluster: plan.cluster,
         priority: plan.priority,

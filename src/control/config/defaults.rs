@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 39] = [
+pub const DEFAULTS: [Default; 50] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -44,6 +44,12 @@ pub const DEFAULTS: [Default; 39] = [
     row("jwt.leeway", "0s", "slack for clocks that disagree"),
     row("jwt.require", "exp, sub", "claims a token must have"),
     row("jwt.consumer_claim", "sub", "the claim that names the consumer"),
+    row("jwt.roles_claim", "none", "the claim that lists roles, such as `realm_access.roles`; a string is one role"),
+    row("consumer.allow", "everything", "where the consumer may go: `{ routes, methods }`, each any when left out; an empty list: nowhere"),
+    row("consumer.api_keys", "none", "keys that stand for the consumer: `{ id, sha256 }` or `{ id, sha256_file }`; see `tollgate key`"),
+    row("consumer.api_keys.scopes", "none", "scopes the key has"),
+    row("consumer.api_keys.roles", "none", "roles the key has"),
+    row("consumer.api_keys.expires", "never", "a day (its first second, UTC) or an RFC 3339 time"),
     row("cluster.balance", "least-connections", "how an endpoint is chosen"),
     row("cluster.connect_timeout", "1s", "a connection to an endpoint; then another endpoint, or 502"),
     row("cluster.response_timeout", "15s", "from the last byte sent to the answer's head; then 504. Also between two reads of the answer"),
@@ -52,8 +58,13 @@ pub const DEFAULTS: [Default; 39] = [
     row("cluster.endpoints.weight", "1", "the endpoint's share relative to the others"),
     row("route.host", "any", "the host the route is for"),
     row("route.methods", "any but CONNECT and TRACE", "the methods the route takes; GET includes HEAD"),
-    row("route.scopes", "none", "scopes a token must have, all of them"),
+    row("route.auth", "jwt if `jwt` is named", "which credential the route takes: jwt, api-key or either; none makes it public"),
+    row("route.scopes", "none", "scopes a credential must have, all of them"),
+    row("route.roles", "none", "roles of which a credential must have one"),
+    row("route.forward_api_key", "false", "whether `X-Api-Key` travels on to the endpoint, once any consumer has an API key"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
+    row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
+    row("revocation.entries", "100000", "the most entries of that file"),
     row("log.access", "access.log", "a path, `stdout` or `off`"),
     row("log.format", "json", "json or combined"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 use super::{
+    access::{self, Access},
+    consumer::{self, Consumer},
     issue::Issues,
     reader::{Field, Section},
+    revocation::{self, Revocation},
     values::{bytes, defaulted, duration_ms, number, optional_bytes, percent, socket_address, whole_seconds},
 };
 
@@ -19,8 +22,10 @@ pub(super) struct File {
     pub(super) bounds: Bounds,
     pub(super) timeouts: Timeouts,
     pub(super) jwts: Vec<Jwt>,
+    pub(super) consumers: Vec<Consumer>,
     pub(super) clusters: Vec<Cluster>,
     pub(super) routes: Vec<Route>,
+    pub(super) revocation: Revocation,
     pub(super) log: Log,
 }
 
@@ -62,6 +67,7 @@ pub(super) struct Jwt {
     pub(super) leeway_s: u64,
     pub(super) require: Option<Field<Vec<Field<String>>>>,
     pub(super) consumer_claim: Field<String>,
+    pub(super) roles_claim: Option<Field<String>>,
     pub(super) keys: Vec<Key>,
     pub(super) jwks_file: Option<Field<String>>,
     pub(super) at: usize,
@@ -101,6 +107,7 @@ pub(super) struct Route {
     pub(super) path: Option<Field<String>>,
     pub(super) methods: Option<Field<Vec<Field<String>>>>,
     pub(super) jwt: Option<Field<String>>,
+    pub(super) access: Access,
     pub(super) scopes: Option<Field<Vec<Field<String>>>>,
     pub(super) limits: Vec<Limit>,
     pub(super) cluster: Option<Field<String>>,
@@ -175,8 +182,10 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             read
         },
         jwts: root.sections("jwt").into_iter().map(|section| read_jwt(section, issues)).collect(),
+        consumers: root.sections("consumer").into_iter().map(consumer::read).collect(),
         clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
+        revocation: revocation::read(root.section("revocation"), issues),
         log: {
             let mut log = root.section("log");
             let read = Log {
@@ -232,6 +241,7 @@ fn read_jwt(mut section: Section<'_, '_>, issues: &Issues) -> Jwt {
         leeway_s: whole_seconds(&mut section, "leeway", 0..=HOUR / SECOND, issues),
         require: section.texts("require"),
         consumer_claim: defaulted(&mut section, "consumer_claim"),
+        roles_claim: section.text("roles_claim"),
         keys: section.sections("keys").into_iter().map(read_key).collect(),
         jwks_file: section.text("jwks_file"),
         at: section.at(),
@@ -289,6 +299,7 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         path: section.required_text("path"),
         methods: section.texts("methods"),
         jwt: section.text("jwt"),
+        access: access::read(&mut section),
         scopes: section.texts("scopes"),
         limits: section
             .sections("limit")

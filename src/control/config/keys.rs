@@ -66,6 +66,7 @@ pub(super) fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> 
         leeway_s: i64::try_from(jwt.leeway_s).unwrap_or(0),
         require: texts(&jwt.require).unwrap_or_else(|| vec!["exp".to_owned(), "sub".to_owned()]),
         consumer_claim: jwt.consumer_claim.value.clone(),
+        roles_claim: jwt.roles_claim.as_ref().map(|claim| claim.value.clone()),
         keys: keys.into_iter().collect::<Option<_>>()?,
     })
 }

@@ -4,7 +4,9 @@
 //! [`compile`] builds the snapshot. Mistakes are collected, never thrown: one run shows them all, each with
 //! file, line, key and what would be right.
 
+pub mod access;
 pub mod compile;
+pub mod consumer;
 pub mod defaults;
 mod file;
 mod issue;
@@ -12,7 +14,8 @@ mod jwks;
 mod keys;
 pub mod plan;
 mod reader;
-mod values;
+mod revocation;
+pub(super) mod values;
 pub mod view;
 
 pub use issue::{Issue, Issues};

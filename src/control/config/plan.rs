@@ -23,12 +23,15 @@ use crate::{
 };
 
 use super::{
-    super::topology::CpuChoice,
+    super::{revocation::RevocationPlan, topology::CpuChoice},
     Environment,
+    access::{self, AccessPlan},
+    consumer::{self, ConsumerPlan},
     file::{Cluster as FileCluster, File, Limit as FileLimit, Log as FileLog, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
     reader::Field,
+    revocation,
     values::one_of,
 };
 
@@ -53,10 +56,14 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Whose tokens are accepted.
     pub key_sets: Vec<KeySetPlan>,
+    /// Consumers that are known beforehand.
+    pub consumers: Vec<ConsumerPlan>,
     /// The services.
     pub clusters: Vec<ClusterPlan>,
     /// The routes.
     pub routes: Vec<RoutePlan>,
+    /// The deny list.
+    pub revocation: RevocationPlan,
     /// The access log.
     pub log: LogPlan,
 }
@@ -109,6 +116,7 @@ pub struct KeySetPlan {
     pub leeway_s: i64,
     pub require: Vec<String>,
     pub consumer_claim: String,
+    pub roles_claim: Option<String>,
     pub keys: Vec<Key>,
 }
 
@@ -141,8 +149,7 @@ pub struct RoutePlan {
     pub host: Option<String>,
     pub path: String,
     pub methods: Methods,
-    pub keys: Option<usize>,
-    pub scopes: Vec<String>,
+    pub access: AccessPlan,
     pub limits: Vec<(By, Quota)>,
     pub cluster: usize,
     pub priority: Priority,
@@ -195,13 +202,14 @@ pub(super) fn build(
         key_sets: unique(file.jwts.iter().map(|jwt| jwt.name.as_ref()), "jwt", issues),
         clusters: unique(file.clusters.iter().map(|cluster| cluster.name.as_ref()), "cluster", issues),
     };
-    unique(file.routes.iter().map(|route| route.name.as_ref()), "route", issues);
+    let route_names = unique(file.routes.iter().map(|route| route.name.as_ref()), "route", issues);
     if file.routes.is_empty() {
         issues.add(0, "route", "there is none; at least one [[route]] is needed");
     }
     if file.clusters.is_empty() {
         issues.add(0, "cluster", "there is none; at least one [[cluster]] is needed");
     }
+    let consumers = consumer::plan(&file.consumers, &route_names, directory, issues);
     let body_bytes_max = file.bounds.body_bytes_max;
     let places: Vec<_> = file.routes.iter().map(|found| route_place(found, issues)).collect();
     refuse_duplicates(&file.routes, &places, issues);
@@ -220,6 +228,7 @@ pub(super) fn build(
         &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
         issues,
     );
+    let revocation = revocation::plan(&file.revocation, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
     let log = log(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
@@ -250,8 +259,10 @@ pub(super) fn build(
             drain_ms: file.timeouts.drain_ms,
         },
         key_sets: key_sets.into_iter().collect::<Option<_>>()?,
+        consumers,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        revocation,
         log: log?,
     })
 }
@@ -281,7 +292,7 @@ fn usize(number: u64) -> usize {
 }
 
 /// Where each name stands; notes names that are empty or stand twice.
-fn unique<'f>(
+pub(super) fn unique<'f>(
     names: impl Iterator<Item = Option<&'f Field<String>>>,
     kind: &str,
     issues: &Issues,
@@ -308,7 +319,7 @@ fn unique<'f>(
 }
 
 /// The place of the thing `field` names, or a mistake with the nearest name there is.
-fn refer(
+pub(super) fn refer(
     field: &Field<String>,
     places: &HashMap<String, usize>,
     kind: &str,
@@ -391,33 +402,22 @@ fn route(
     body_bytes_max: u64,
     issues: &Issues,
 ) -> Option<RoutePlan> {
-    let keys = route.jwt.as_ref().map(|jwt| refer(jwt, &names.key_sets, "jwt", issues));
+    let access = access::plan(route, &names.key_sets, issues);
     let cluster = route.cluster.as_ref().and_then(|name| refer(name, &names.clusters, "cluster", issues));
     let priority =
         one_of(&route.priority, &[("normal", Priority::Normal), ("critical", Priority::Critical)], issues);
-    if let Some(scopes) = &route.scopes
-        && route.jwt.is_none()
-    {
-        scopes.wrong(issues, "scopes come from a token; name the jwt this route accepts");
-    }
     if route.limits.len() > LIMITS_MAX {
         let key = format!("{}.limit", route.table);
         issues.add(route.at, &key, format!("a route has at most {LIMITS_MAX} limits"));
     }
-    let limits: Vec<_> = route.limits.iter().map(|found| limit(found, route.jwt.is_some(), issues)).collect();
+    let authenticated = route.jwt.is_some() || route.access.auth.is_some();
+    let limits: Vec<_> = route.limits.iter().map(|found| limit(found, authenticated, issues)).collect();
     Some(RoutePlan {
         name: route.name.as_ref()?.value.clone(),
         host: place.host,
         path: place.path?,
         methods: place.methods,
-        keys: match keys {
-            None => None,
-            Some(place) => Some(place?),
-        },
-        scopes: route
-            .scopes
-            .as_ref()
-            .map_or_else(Vec::new, |list| list.value.iter().map(|scope| scope.value.clone()).collect()),
+        access: access?,
         limits: limits.into_iter().collect::<Option<_>>()?,
         cluster: cluster?,
         priority: priority?,
@@ -452,7 +452,7 @@ fn route_path(path: &Field<String>, issues: &Issues) -> Option<String> {
     }
 }
 
-fn methods(list: Option<&Field<Vec<Field<String>>>>, issues: &Issues) -> Methods {
+pub(super) fn methods(list: Option<&Field<Vec<Field<String>>>>, issues: &Issues) -> Methods {
     let Some(list) = list else { return Methods::Any };
     if list.value.is_empty() {
         list.wrong(issues, "an empty list takes no request; leave it out to take any method");
@@ -484,7 +484,10 @@ fn limit(limit: &FileLimit, authenticated: bool, issues: &Issues) -> Option<(By,
             by.wrong(issues, message);
         }
         if found == Some(By::Consumer) && !authenticated {
-            by.wrong(issues, "the consumer comes from a token; name the jwt this route accepts");
+            by.wrong(
+                issues,
+                "the consumer comes from a token or an API key; name the jwt this route accepts, or its auth",
+            );
         }
         found
     });

@@ -92,6 +92,16 @@ impl<'t, 'i> Section<'t, 'i> {
         self.field(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
+    /// Whether `key` was written at all.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key))
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<Field<bool>> {
+        self.field(key, "true or false", DeValue::as_bool)
+    }
+
     /// A string that must be there.
     pub(super) fn required_text(&mut self, key: &'static str) -> Option<Field<String>> {
         if self.table.is_some_and(|table| !table.iter().any(|(name, _)| name.get_ref() == key)) {

@@ -161,6 +161,33 @@ pub(super) fn percent(
     }
 }
 
+/// A point in time such as `"2027-06-30"` (its first second, UTC) or `"2027-06-30T12:00:00Z"`, in seconds
+/// since the Unix epoch.
+pub(super) fn unix_seconds(field: &Field<String>, issues: &Issues) -> Option<i64> {
+    let parsed = parse_time(&field.value);
+    if parsed.is_none() {
+        let message = format!(
+            "\"{}\" is not a time; write for example \"2027-06-30\" or \"2027-06-30T12:00:00Z\"",
+            field.value
+        );
+        field.wrong(issues, message);
+    }
+    parsed
+}
+
+/// As [`unix_seconds`], for text that stands elsewhere.
+pub(in crate::control) fn parse_time(text: &str) -> Option<i64> {
+    let moment = match text.len() {
+        // A date of this length has no time that could be lost.
+        10 => {
+            let day: jiff::civil::Date = text.parse().ok()?;
+            jiff::tz::TimeZone::UTC.to_timestamp(day.to_datetime(jiff::civil::Time::midnight())).ok()?
+        }
+        _ => text.parse::<jiff::Timestamp>().ok()?,
+    };
+    Some(moment.as_second())
+}
+
 /// An address to listen on.
 pub(super) fn socket_address(field: &Field<String>, issues: &Issues) -> Option<Field<SocketAddr>> {
     let parsed: Option<SocketAddr> = field.value.parse().ok();

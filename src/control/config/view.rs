@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::stage::headroom::Priority;
 
-use super::plan::Plan;
+use super::{consumer::ConsumerPlan, plan::Plan};
 
 /// `plan` as JSON. Built field by field from an allow-list, so that a secret cannot slip in.
 pub fn view(plan: &Plan) -> Value {
@@ -24,6 +24,7 @@ pub fn view(plan: &Plan) -> Value {
                 "leeway_s": set.leeway_s,
                 "require": set.require,
                 "consumer_claim": set.consumer_claim,
+                "roles_claim": set.roles_claim,
                 "keys": keys,
             })
         })
@@ -56,8 +57,11 @@ pub fn view(plan: &Plan) -> Value {
                 "host": route.host,
                 "path": route.path,
                 "methods": route.methods.names(),
-                "jwt": route.keys.map(|index| &plan.key_sets[index].name),
-                "scopes": route.scopes,
+                "auth": route.access.word(),
+                "jwt": route.access.keys.map(|index| &plan.key_sets[index].name),
+                "scopes": route.access.scopes,
+                "roles": route.access.roles,
+                "forward_api_key": route.access.forward_api_key,
                 "limits": route.limits.iter().map(|(by, quota)| json!({
                     "by": by.to_string(),
                     "quota": format!("{quota:?}"),
@@ -79,6 +83,7 @@ pub fn view(plan: &Plan) -> Value {
             "head_bytes_max": plan.bounds.head_bytes_max,
             "headers_max": plan.bounds.headers_max,
             "body_bytes_max": plan.bounds.body_bytes_max,
+            "body_rate_min": plan.bounds.body_rate_min,
             "keepalive_requests": plan.bounds.keepalive_requests,
             "buffer_bytes": plan.bounds.buffer_bytes,
             "in_flight": plan.bounds.in_flight,
@@ -86,6 +91,7 @@ pub fn view(plan: &Plan) -> Value {
             "limit_keys": plan.bounds.limit_keys,
             "tokens": plan.bounds.tokens,
         },
+        "revocation": { "file": plan.revocation.file, "entries": plan.revocation.entries_max },
         "timeouts_ms": {
             "head": plan.timeouts.head_ms,
             "body": plan.timeouts.body_ms,
@@ -93,7 +99,25 @@ pub fn view(plan: &Plan) -> Value {
             "drain": plan.timeouts.drain_ms,
         },
         "jwt": key_sets,
+        "consumer": plan.consumers.iter().map(|consumer| consumer_view(plan, consumer)).collect::<Vec<_>>(),
         "cluster": clusters,
         "route": routes,
     })
+}
+
+fn consumer_view(plan: &Plan, consumer: &ConsumerPlan) -> Value {
+    let allow = consumer.allow.as_ref().map(|grants| {
+        let grants = grants.iter().map(|grant| {
+            let name = |&index: &usize| plan.routes[index].name.as_str();
+            json!({
+                "routes": grant.routes.as_ref().map(|routes| routes.iter().map(name).collect::<Vec<_>>()),
+                "methods": grant.methods.names(),
+            })
+        });
+        grants.collect::<Vec<_>>()
+    });
+    let keys = consumer.api_keys.iter().map(
+        |key| json!({ "id": key.id, "scopes": key.scopes, "roles": key.roles, "expires_s": key.expires_s }),
+    );
+    json!({ "id": consumer.id, "allow": allow, "api_keys": keys.collect::<Vec<_>>() })
 }

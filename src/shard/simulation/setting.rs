@@ -8,7 +8,12 @@ use arc_swap::ArcSwap;
 use fastrand::Rng;
 
 use crate::{
-    shared::{lifecycle::Lifecycle, log_ring::LogSender, meters::PerShard},
+    shared::{
+        lifecycle::Lifecycle,
+        log_ring::LogSender,
+        meters::PerShard,
+        revoked::{Fingerprints, Revoked, RevokedCell},
+    },
     stage::{
         balance::Cluster,
         fixture,
@@ -50,6 +55,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         head_bytes_max: script::HEAD_BYTES_MAX,
         buffers: BufferPlan::new(buffer_bytes, script::HEAD_BYTES_MAX, connections_max),
         tokens_max: 16,
+        revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
         lifecycle: Arc::new(Lifecycle::default()),

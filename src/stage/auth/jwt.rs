@@ -12,8 +12,8 @@ use super::{
     key::{Key, KeySet},
 };
 
-/// What a verified token says, and which token it was.
-#[derive(Debug)]
+/// What a verified credential says: a token, or an API key in the same shape.
+#[derive(Debug, Default)]
 pub struct Verified {
     /// Who is calling: 1 to 256 bytes, fit for a header field.
     pub consumer: Box<str>,
@@ -21,8 +21,18 @@ pub struct Verified {
     pub consumer_hash: u64,
     /// What it may do.
     pub scopes: Box<[Box<str>]>,
-    expires_s: Option<i64>,
-    not_before_s: Option<i64>,
+    /// What it is.
+    pub roles: Box<[Box<str>]>,
+    /// The name of the key that signed the token, or of the API key.
+    pub kid: Option<Box<str>>,
+    /// The token's own name.
+    pub jti: Option<Box<str>>,
+    /// Whom the token is about; an API key is about its consumer.
+    pub sub: Option<Box<str>>,
+    /// When it ends, seconds since the Unix epoch.
+    pub expires_s: Option<i64>,
+    /// When it begins, seconds since the Unix epoch.
+    pub not_before_s: Option<i64>,
 }
 
 /// Why a token was refused.
@@ -109,11 +119,12 @@ pub fn verify(token: &[u8], keys: &KeySet, now_s: i64) -> Result<Verified, Token
     if of_algorithm.peek().is_none() {
         return Err(TokenFault::Algorithm);
     }
-    if !of_algorithm.any(|key| key.signed(parts.signed, &signature)) {
-        return Err(TokenFault::Signature);
-    }
+    let signer =
+        of_algorithm.find(|key| key.signed(parts.signed, &signature)).ok_or(TokenFault::Signature)?;
     let claims = parse(&decode(parts.payload)?)?;
-    check(&claims, keys, now_s)
+    let mut verified = check(&claims, keys, now_s)?;
+    verified.kid = signer.kid().or(kid).map(Into::into);
+    Ok(verified)
 }
 
 /// The keys a token with this `kid` may have been signed with: the one it names; without a name, any.
@@ -186,8 +197,8 @@ fn check(claims: &Claims, keys: &KeySet, now_s: i64) -> Result<Verified, TokenFa
         return Err(TokenFault::Issuer);
     }
     check_audience(claims, &keys.audience)?;
-    text(claims, "sub")?;
-    text(claims, "jti")?;
+    let sub = text(claims, "sub")?.map(Into::into);
+    let jti = text(claims, "jti")?.map(Into::into);
     let consumer = text(claims, &keys.consumer_claim)?.ok_or(TokenFault::MissingClaim)?;
     if !is_usable_as_consumer(consumer) {
         return Err(TokenFault::Consumer);
@@ -196,6 +207,10 @@ fn check(claims: &Claims, keys: &KeySet, now_s: i64) -> Result<Verified, TokenFa
         consumer: consumer.into(),
         consumer_hash: keys.hasher.hash(consumer.as_bytes()).h1,
         scopes: scopes(claims)?,
+        roles: roles(claims, keys.roles_claim.as_deref())?,
+        kid: None,
+        jti,
+        sub,
         expires_s,
         not_before_s,
     };
@@ -260,6 +275,27 @@ fn scopes(claims: &Claims) -> Result<Box<[Box<str>]>, TokenFault> {
         Some(Value::Array(list)) => list
             .iter()
             .map(|word| word.as_str().map(Into::into))
+            .collect::<Option<_>>()
+            .ok_or(TokenFault::ClaimType),
+        Some(_) => Err(TokenFault::ClaimType),
+    }
+}
+
+/// The roles of the claim `place`: a string is one role, a list of strings several. A name with dots that is
+/// no claim's as a whole leads into objects: `realm_access.roles`.
+fn roles(claims: &Claims, place: Option<&str>) -> Result<Box<[Box<str>]>, TokenFault> {
+    let Some(place) = place else { return Ok(Box::default()) };
+    let found = claims.get(place).or_else(|| {
+        let mut names = place.split('.');
+        let outermost = claims.get(names.next()?)?;
+        names.try_fold(outermost, |value, name| value.get(name))
+    });
+    match found {
+        None | Some(Value::Null) => Ok(Box::default()),
+        Some(Value::String(role)) => Ok([role.as_str().into()].into()),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|role| role.as_str().map(Into::into))
             .collect::<Option<_>>()
             .ok_or(TokenFault::ClaimType),
         Some(_) => Err(TokenFault::ClaimType),

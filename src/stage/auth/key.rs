@@ -284,6 +284,8 @@ pub struct KeySet {
     pub require: Box<[Box<str>]>,
     /// The claim that names the consumer.
     pub consumer_claim: Box<str>,
+    /// The claim that lists roles, with dots into objects; no token has roles when absent.
+    pub roles_claim: Option<Box<str>>,
     /// The keys.
     pub keys: Box<[Key]>,
     /// Hashes consumers for their limits; the seed is secret, so that nobody can choose to collide.

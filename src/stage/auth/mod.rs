@@ -3,14 +3,20 @@
 //! The signature is checked first, in constant time, over the text as received, with an algorithm that
 //! belongs to the key and is never taken from the token. Verified tokens are remembered per shard, which
 //! saves the work but no check that time can change: expiry is looked at on every request. The client is
-//! told that its token is invalid; why is for the log and the metrics.
+//! told that its token is invalid; why is for the log and the metrics. API keys are the second kind of
+//! credential (`api_key.rs`); `caller.rs` says which kinds a route takes.
 
+mod api_key;
 mod cache;
+mod caller;
 mod claims;
 mod jwt;
 mod key;
+mod revocation;
 
+pub use api_key::{API_KEY_BYTES_MAX, ApiKey, ApiKeys, KeyDigest};
 pub use cache::TokenCache;
+pub use caller::{Caller, identify};
 pub use jwt::{TokenFault, Verified, is_usable_as_consumer, verify};
 pub use key::{Algorithm, Key, KeySet, Kind, PublicKey, UnusableKey};
 
@@ -81,6 +87,17 @@ pub fn permits(caller: &Verified, required: &[Box<str>]) -> Result<(), Refusal> 
     Err(Refusal::new(Code::ScopeInsufficient, "scope"))
 }
 
+/// Whether the caller has one of the `wanted` roles; without any wanted, everybody has.
+///
+/// # Errors
+/// `role_missing`.
+pub fn has_role(caller: &Verified, wanted: &[Box<str>]) -> Result<(), Refusal> {
+    if wanted.is_empty() || wanted.iter().any(|role| caller.roles.contains(role)) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::RoleMissing, "role"))
+}
+
 /// The token of a bearer credential (RFC 6750 section 2.1; the scheme in any case, RFC 9110 section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(7)?;
@@ -90,5 +107,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     Some(rest.trim_ascii()).filter(|token| !token.is_empty())
 }
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod tests;

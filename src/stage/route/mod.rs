@@ -25,10 +25,16 @@ pub struct Route {
     pub path: Box<str>,
     /// The methods it takes.
     pub methods: Methods,
-    /// Whose tokens it accepts; public when absent.
+    /// Whose tokens it accepts; none when absent. With neither tokens nor API keys it is public.
     pub keys: Option<usize>,
-    /// Scopes a token must have, all of them.
+    /// Whether it accepts API keys.
+    pub api_keys: bool,
+    /// Whether an API key travels on to the endpoint.
+    pub forward_api_key: bool,
+    /// Scopes a credential must have, all of them.
     pub scopes: Box<[Box<str>]>,
+    /// Roles of which a credential must have one; none is asked for when empty.
+    pub roles: Box<[Box<str>]>,
     /// Limits a request must pass, all of them.
     pub limits: Box<[Limit]>,
     /// Where it goes.

@@ -19,7 +19,7 @@ pub(crate) fn check(bytes: &[u8]) {
             assert!(!plan.routes.is_empty() && !plan.clusters.is_empty());
             for route in &plan.routes {
                 assert!(route.cluster < plan.clusters.len());
-                assert!(route.keys.is_none_or(|keys| keys < plan.key_sets.len()));
+                assert!(route.access.keys.is_none_or(|keys| keys < plan.key_sets.len()));
             }
         }
         Err(issues) => {

@@ -3,7 +3,7 @@
 use tollgate::{
     base::block::BlockPool,
     http::{
-        encode::{self, Forwarded, RequestAdditions},
+        encode::{self, ApiKeyField, Forwarded, RequestAdditions},
         field::Storage,
         framing::Framing,
         head,
@@ -21,6 +21,7 @@ const ADDITIONS: RequestAdditions<'static> = RequestAdditions {
     peer: b"192.0.2.7",
     forwarded: Forwarded::Replace,
     consumer: Some(b"acme"),
+    api_key: ApiKeyField::Withheld,
 };
 
 /// What the gateway makes of a head: what it forwards and how the body is framed; `None` if it refuses.

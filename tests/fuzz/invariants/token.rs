@@ -21,6 +21,7 @@ fn keys() -> KeySet {
         leeway_s: 0,
         require: ["exp".into(), "sub".into()].into(),
         consumer_claim: "sub".into(),
+        roles_claim: Some("realm_access.roles".into()),
         keys: key.into_iter().collect(),
         hasher: SipHasher13::new(),
     }
