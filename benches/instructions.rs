@@ -112,7 +112,7 @@ fn decide_whole_among_a_million_revoked(mut decision: Decision) -> (bool, Decisi
     (black_box(decision.whole()), decision)
 }
 
-#[library_benchmark(setup = decision, config = at_most(1_250))]
+#[library_benchmark(setup = decision, config = at_most(1_490))]
 fn decide_quota(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.quota()), decision)
 }
@@ -122,7 +122,7 @@ fn decide_balance(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.balance()), decision)
 }
 
-#[library_benchmark(setup = decision, config = at_most(3_070))]
+#[library_benchmark(setup = decision, config = at_most(3_580))]
 fn decide_whole(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }

@@ -139,9 +139,17 @@ impl Decision {
     /// How much is it to claim three windows of two limits?
     pub(crate) fn quota(&mut self) -> bool {
         self.pass_time();
-        let standings = &mut self.desk.standings;
-        limit::admit(self.snapshot, self.route, &self.request, Some(&self.caller), standings, self.now)
-            .is_ok()
+        let Desk { standings, scratch, .. } = &mut *self.desk;
+        limit::admit(
+            self.snapshot,
+            self.route,
+            &self.request,
+            Some(&self.caller),
+            standings,
+            scratch,
+            self.now,
+        )
+        .is_ok()
     }
 
     /// How much is it to choose among four endpoints, and to give the place back?

@@ -23,7 +23,7 @@ use crate::{
         auth::{Caller, Verified},
         client::client_network,
         headroom::Headroom,
-        limit::By,
+        limit::{By, Mode},
         refusal::{After, Refusal},
         route::Route,
         snapshot::Snapshot,
@@ -180,7 +180,11 @@ fn tell_rest(told: &mut Told<'_>, route: &Route, facts: &Facts<'_>, request: &Re
     }
     for limit in &route.limits {
         let key = key_of(&limit.by, facts, request);
-        told.step("limit", format_args!("{:?} by {}, which is {key}", limit.quota, limit.by));
+        let shadow = match limit.mode {
+            Mode::Enforce => "",
+            Mode::Shadow => ", in shadow: refuses nobody",
+        };
+        told.step("limit", format_args!("{:?} by {}, which is {key}{shadow}", limit.quota, limit.by));
     }
     if route.limits.is_empty() {
         told.step("limit", format_args!("none"));

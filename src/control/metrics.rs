@@ -168,6 +168,8 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
         let limited = route.meters.sum(|meters| &meters.limited);
         limits.push(([("route", &*route.name), ("decision", "admit")], admitted));
         limits.push(([("route", &*route.name), ("decision", "refuse")], limited));
+        let shadow = route.meters.sum(|meters| &meters.shadow_limited);
+        limits.push(([("route", &*route.name), ("decision", "shadow_refuse")], shadow));
         keys += route.limits.iter().map(|limit| limit.table.occupied() as u64).sum::<u64>();
     }
     out.counters("tollgate_limit_decisions", "What the limits of a route decided", &limits)?;

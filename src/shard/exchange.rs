@@ -153,6 +153,9 @@ impl<'s> Exchange<'s> {
     pub(super) fn settle(&self, shard: &Shard, downstream: &Downstream, outcome: &Outcome<'_>) {
         let duration_us = shard.clock.now().since_us(self.started);
         settle(shard.index, shard.meters(), self.facts.route, outcome, duration_us);
+        if let (Some(route), true) = (self.facts.route, self.facts.admission.shadow_refused) {
+            route.meters.of(shard.index).shadow_limited.add(1);
+        }
         let mut log = shard.log.borrow_mut();
         let Some(log) = &mut *log else { return };
         let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
@@ -176,7 +179,7 @@ impl<'s> Exchange<'s> {
             consumer: self.facts.caller.as_ref().map_or(b"", |caller| caller.consumer.as_bytes()),
             method: self.method_of(block),
             path: &block[self.path.clone()],
-            reason: outcome.reason().as_bytes(),
+            reason: self.reason(outcome).as_bytes(),
             referer: &block[self.agents[0].clone()],
             user_agent: &block[self.agents[1].clone()],
         };
@@ -184,6 +187,14 @@ impl<'s> Exchange<'s> {
         record.pack(&mut packed);
         shard.meters().log_records.add(1);
         log.send(&packed);
+    }
+
+    /// Why it ended as it did, for the log; empty when there is nothing to say.
+    fn reason(&self, outcome: &Outcome<'_>) -> &'static str {
+        match outcome.reason() {
+            "" if self.facts.admission.shadow_refused => "a limit in shadow would have refused it",
+            reason => reason,
+        }
     }
 
     /// An outcome in which the gateway answered itself, or nobody was there to be answered.

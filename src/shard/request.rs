@@ -14,6 +14,7 @@ use crate::{
         head::{self, RequestHead},
         target::{self, Target},
     },
+    shared::record::Delivery,
     stage::{
         self, Request,
         balance::Permit,
@@ -60,6 +61,9 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Err(Absence::ClientGone) => (exchange.outcome(499, "client gone within its request"), Next::Reset),
     };
     shard.meters().in_flight.subtract(1);
+    if outcome.delivery == Delivery::NotSent {
+        exchange.facts.admission.refund();
+    }
     exchange.settle(shard, downstream, &outcome); // 9 log
     downstream.end_exchange();
     next

@@ -72,9 +72,11 @@ pub struct Cells<'a> {
     words: &'a [AtomicU64],
 }
 
-/// A unit that was handed out, with what is needed to take it back.
+/// Units that were handed out by one cell, with what is needed to take them back.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
+    /// How many.
+    pub units: u32,
     cell: u32,
     before: u64,
     after: u64,
@@ -110,11 +112,19 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// When all are used: the time at which the next one opens.
     pub fn claim(self, now_us: u64) -> Result<Claim, u64> {
+        self.claim_up_to(now_us, 1)
+    }
+
+    /// Takes units of one cell: as many as it has, up to `units_max`, which is at least one.
+    ///
+    /// # Errors
+    /// When all of all cells are used: the time at which the next one opens.
+    pub fn claim_up_to(self, now_us: u64, units_max: u32) -> Result<Claim, u64> {
         let start = self.hint();
         let mut opens_us = u64::MAX;
         for step in 0..self.window.cells {
             let cell = (start + step) % self.window.cells;
-            match self.claim_in(cell, now_us) {
+            match self.claim_in(cell, now_us, units_max) {
                 Ok(claim) => {
                     if step != 0 {
                         self.words[1].store(u64::from(cell), Ordering::Relaxed);
@@ -130,20 +140,23 @@ impl<'a> Cells<'a> {
         Err(opens_us)
     }
 
-    fn claim_in(self, cell: u32, now_us: u64) -> Result<Claim, u64> {
+    fn claim_in(self, cell: u32, now_us: u64, units_max: u32) -> Result<Claim, u64> {
         let word = &self.words[HEADER_WORDS + cell as usize];
         let mut before = word.load(Ordering::Relaxed);
         loop {
             let (last_us, used) = unpack(before);
-            let after = if now_us.saturating_sub(last_us) >= self.window.length_us {
-                pack(now_us, 1)
-            } else if used < self.window.share(cell) {
-                pack(last_us.max(now_us), used + 1)
+            let share = self.window.share(cell);
+            let (units, after) = if now_us.saturating_sub(last_us) >= self.window.length_us {
+                let units = units_max.min(share);
+                (units, pack(now_us, units))
+            } else if used < share {
+                let units = units_max.min(share - used);
+                (units, pack(last_us.max(now_us), used + units))
             } else {
                 return Err(last_us + self.window.length_us);
             };
             match word.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(Claim { cell, before, after }),
+                Ok(_) => return Ok(Claim { units, cell, before, after }),
                 Err(now) => before = now,
             }
         }
@@ -158,12 +171,12 @@ impl<'a> Cells<'a> {
         while let Err(now) = word.compare_exchange(expected, restored, Ordering::Relaxed, Ordering::Relaxed) {
             let (last_us, used) = unpack(now);
             let (claimed_us, _) = unpack(claim.after);
-            if used == 0 || last_us >= claimed_us + self.window.length_us {
+            if used < claim.units || last_us >= claimed_us + self.window.length_us {
                 // The cell has reopened since: our unit expired by itself.
                 return;
             }
             expected = now;
-            restored = pack(last_us, used - 1);
+            restored = pack(last_us, used - claim.units);
         }
         self.words[0].store(0, Ordering::Relaxed);
     }
@@ -184,6 +197,32 @@ impl<'a> Cells<'a> {
             standing.opens_us = standing.opens_us.min(if open > 0 { now_us } else { reopens_us });
         }
         standing
+    }
+
+    /// When `units` can be claimed at once, if nothing is claimed until then; for no more than the limit.
+    pub fn opens_for(self, units: u32, now_us: u64) -> u64 {
+        let cells = || {
+            (0..self.window.cells).map(|cell| {
+                let (last_us, used) =
+                    unpack(self.words[HEADER_WORDS + cell as usize].load(Ordering::Relaxed));
+                let share = self.window.share(cell);
+                let reopens_us = last_us + self.window.length_us;
+                if used == 0 || reopens_us <= now_us {
+                    (share, now_us)
+                } else {
+                    (share.saturating_sub(used), reopens_us)
+                }
+            })
+        };
+        let open_at = |at_us: u64| -> u32 {
+            let shares = (0..self.window.cells).map(|cell| self.window.share(cell));
+            cells()
+                .zip(shares)
+                .map(|((open, reopens_us), share)| if reopens_us <= at_us { share } else { open })
+                .sum()
+        };
+        let times = cells().map(|(_, reopens_us)| reopens_us).chain([now_us]);
+        times.filter(|&at_us| open_at(at_us) >= units).min().unwrap_or(now_us + self.window.length_us)
     }
 
     /// When this key will be as if never used, all its units open.

@@ -70,6 +70,30 @@ impl KeyTable {
         keys.div_ceil(WAYS).next_power_of_two() * WAYS
     }
 
+    /// Counts as used at `now_us` what is used of `before`, in windows as long as there, up to the limits here. What
+    /// is claimed from `before` meanwhile is missed.
+    pub fn take_over(&self, before: &Self, now_us: u64) {
+        for (index, fingerprint) in before.fingerprints.iter().enumerate() {
+            let fingerprint = fingerprint.load(Ordering::Acquire);
+            if fingerprint <= REPLACING {
+                continue;
+            }
+            let known = Slot { index, fingerprint };
+            for (place, window) in self.windows.iter().enumerate() {
+                let same = before.windows.iter().position(|other| other.length_us() == window.length_us());
+                let Some(same) = same else { continue };
+                let remaining = before.cells(known, same).standing(now_us).remaining;
+                let mut missing = (before.windows[same].limit() - remaining).min(window.limit());
+                // The fingerprint is the hash, so it finds the same key again.
+                let Ok(slot) = self.slot(fingerprint, now_us) else { break };
+                while missing > 0 {
+                    let Ok(claim) = self.cells(slot, place).claim_up_to(now_us, missing) else { break };
+                    missing -= claim.units;
+                }
+            }
+        }
+    }
+
     /// The windows each key has.
     pub fn windows(&self) -> &[Window] {
         &self.windows

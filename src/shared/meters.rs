@@ -42,6 +42,8 @@ pub struct RouteMeters {
     pub admitted: Counter,
     /// Requests the route's limits refused.
     pub limited: Counter,
+    /// Requests that a limit in shadow would have refused.
+    pub shadow_limited: Counter,
     /// From the first byte of a request to the last of its answer.
     pub duration: Histogram,
 }

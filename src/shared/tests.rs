@@ -90,6 +90,42 @@ proptest! {
         prop_assert_eq!(cells.standing(now + 10), standing);
     }
 
+    /// Requests of any cost: never more than L units in any window, and the time told for a refused one is the first
+    /// at which its units are open.
+    #[test]
+    fn costs_are_taken_whole_or_not_at_all(
+        limit in 1_u32..300,
+        asked in prop::collection::vec((0_u64..200, 1_u32..40), 1..200),
+    ) {
+        let window = Window::new(limit, 1_000).unwrap();
+        let words = zeroed_words(window.words());
+        let cells = Cells::new(window, &words);
+        let mut now = 5;
+        let mut units = Vec::new();
+        for (gap, cost) in asked {
+            now += gap;
+            let cost = cost.min(limit);
+            let mut claims = Vec::new();
+            let mut missing = cost;
+            while missing > 0 {
+                let Ok(claim) = cells.claim_up_to(now, missing) else { break };
+                prop_assert!((1..=missing).contains(&claim.units));
+                missing -= claim.units;
+                claims.push(claim);
+            }
+            if missing == 0 {
+                units.extend((0..cost).map(|_| now));
+                prop_assert!(fullest_window(&units, 1_000) <= limit as usize);
+                continue;
+            }
+            claims.into_iter().rev().for_each(|claim| cells.undo(claim));
+            prop_assert!(cells.standing(now).remaining < cost);
+            let opens = cells.opens_for(cost, now);
+            prop_assert!(opens > now && cells.standing(opens).remaining >= cost);
+            prop_assert!(cells.standing(opens - 1).remaining < cost);
+        }
+    }
+
     /// The time given with a refusal is the first at which a claim succeeds.
     #[test]
     fn refusals_tell_the_exact_time(limit in 1_u32..100, gaps in prop::collection::vec(0_u64..40, 100..200)) {
@@ -309,4 +345,36 @@ fn the_log_ring_keeps_records_whole_and_counts_what_it_drops() {
     assert_eq!(receiver.newly_dropped(), 1);
     assert_eq!(receiver.newly_dropped(), 0);
     assert_eq!(receiver.receive().map(<[u8]>::len), Some(60));
+}
+
+/// What was used of one table is used of the one that follows it, as far as that has room, and frees itself.
+#[test]
+fn a_table_takes_over_what_was_used() {
+    let windows = |limit| [Window::new(limit, 60_000).unwrap(), Window::new(limit * 10, 1_000_000).unwrap()];
+    // Sets are chosen by the high half.
+    let spread = |key: u64| (key + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let before = KeyTable::new(&windows(10), 4096);
+    for key in 0..40 {
+        let slot = before.slot(spread(key), 100).unwrap();
+        for _ in 0..key % 11 {
+            for window in 0..2 {
+                before.cells(slot, window).claim(100).unwrap();
+            }
+        }
+    }
+    for limit in [4, 10, 30] {
+        let after = KeyTable::new(&windows(limit), 4096);
+        after.take_over(&before, 200);
+        for key in 0..40 {
+            let slot = after.slot(spread(key), 200).unwrap();
+            let used = u32::try_from(key % 11).unwrap();
+            let remaining = |window| after.cells(slot, window).standing(200).remaining;
+            assert_eq!(
+                [remaining(0), remaining(1)],
+                [limit.saturating_sub(used), limit * 10 - used],
+                "{key}"
+            );
+            assert_eq!(after.cells(slot, 0).standing(60_200).remaining, limit);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::{
     auth::ApiKeys,
+    limit::Places,
     refusal::{Code, Refusal},
     route::{Methods, Route},
 };
@@ -28,6 +29,8 @@ pub struct Consumer {
     pub id: Box<str>,
     /// Where it may go: wherever one of these says. Anywhere when absent, nowhere when empty.
     pub allow: Option<Box<[Grant]>>,
+    /// Its requests that may be under way at once, over all routes; any number when absent.
+    pub places: Option<Places>,
 }
 
 /// Some routes with some methods.

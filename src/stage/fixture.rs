@@ -12,7 +12,7 @@ use super::{
     client::TrustedProxies,
     consumer::Consumers,
     headroom::{Ceilings, Priority},
-    limit::{By, Limit, Quota},
+    limit::{By, Exempt, Limit, Mode, Quota, Refund},
     route::{Methods, Route, RouteTable},
     snapshot::{Snapshot, Timeouts},
 };
@@ -32,6 +32,9 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         scopes: Box::default(),
         roles: Box::default(),
         limits: Box::default(),
+        cost: 1,
+        refund: Refund::Never,
+        places: None,
         cluster: 0,
         priority: Priority::Normal,
         body_bytes_max: 1_000,
@@ -43,7 +46,7 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
 pub(crate) fn limit(by: By, quota: &str) -> Limit {
     let quota = Quota::parse(quota).unwrap();
     let table = Arc::new(KeyTable::new(quota.windows(), 64));
-    Limit { by, quota, table }
+    Limit { by, quota, table, mode: Mode::Enforce, exempt: Exempt::default(), overrides: Box::default() }
 }
 
 pub(crate) fn keys() -> KeySet {

@@ -28,7 +28,7 @@ use self::{
     auth::{Caller, TokenCache},
     balance::Permit,
     headroom::Headroom,
-    limit::Standings,
+    limit::{Admission, Place, Scratch, Standings},
     refusal::{Code, Refusal},
     route::Route,
     snapshot::Snapshot,
@@ -43,6 +43,8 @@ pub struct Desk {
     pub revoked: RevokedReader,
     /// Where the limits of the last refused request stand, for the fields of its answer.
     pub standings: Standings,
+    /// Room for what limits claim.
+    pub scratch: Scratch,
     /// Spreads ties.
     pub rng: fastrand::Rng,
 }
@@ -51,7 +53,13 @@ impl Desk {
     /// An empty desk that remembers up to `tokens_max` tokens, and to which nothing is revoked.
     pub fn new(tokens_max: usize, rng: fastrand::Rng) -> Self {
         let revoked = RevokedReader::default();
-        Self { tokens: TokenCache::new(tokens_max), revoked, standings: Standings::default(), rng }
+        Self {
+            tokens: TokenCache::new(tokens_max),
+            revoked,
+            standings: Standings::default(),
+            scratch: Scratch::default(),
+            rng,
+        }
     }
 }
 
@@ -96,6 +104,10 @@ pub struct Facts<'s> {
     pub route: Option<&'s Route>,
     /// Who is calling.
     pub caller: Option<Caller<'s>>,
+    /// What the limits said.
+    pub admission: Admission<'s>,
+    /// The places it takes among the requests under way: of its route, of its consumer.
+    pub places: [Option<Place<'s>>; 2],
 }
 
 /// Decides whether a request may pass and to which endpoint it goes. `facts` is filled on the way, so that
@@ -113,7 +125,23 @@ pub fn decide<'s>(
 ) -> Result<Permit<'s>, Refusal> {
     let route = screen(snapshot, desk, meters, request, facts, now)?;
     facts.step = Step::Limit;
-    limit::admit(snapshot, route, request, facts.caller.as_deref(), &mut desk.standings, now)?;
+    // First what costs nothing to give back.
+    let consumer = facts.caller.as_ref().and_then(|caller| snapshot.consumers.find(&caller.consumer));
+    let of_consumer = consumer.and_then(|consumer| consumer.places.as_ref());
+    for (held, places) in facts.places.iter_mut().zip([route.places.as_ref(), of_consumer]) {
+        if let Some(places) = places {
+            *held = Some(places.take().ok_or(Refusal::quota("in_flight", 1))?);
+        }
+    }
+    facts.admission = limit::admit(
+        snapshot,
+        route,
+        request,
+        facts.caller.as_deref(),
+        &mut desk.standings,
+        &mut desk.scratch,
+        now,
+    )?;
     facts.step = Step::Balance;
     balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
         .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))

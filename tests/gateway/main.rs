@@ -30,6 +30,7 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod quotas;
 mod reload;
 mod revocation;
 mod slow;

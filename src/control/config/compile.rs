@@ -8,14 +8,13 @@ use std::{net::ToSocketAddrs, sync::Arc};
 use siphasher::sip128::SipHasher13;
 
 use crate::{
-    shared::{key_table::KeyTable, load::Load, meters::PerShard},
+    shared::{load::Load, meters::PerShard},
     stage::{
         auth::{ApiKey, ApiKeys, KeySet, Verified},
         balance::{Cluster, Endpoint},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
         headroom::Ceilings,
-        limit::{By, Limit},
         route::{Route, RouteTable},
         snapshot::{Snapshot, Timeouts},
     },
@@ -24,6 +23,7 @@ use crate::{
 use super::{
     consumer::{ApiKeyPlan, ConsumerPlan},
     plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan},
+    tables::{Workshop, places},
 };
 
 /// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
@@ -43,14 +43,14 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
     for (index, cluster_plan) in plan.clusters.iter().enumerate() {
         clusters.push(cluster(index, cluster_plan, &mut slots, inheritance)?);
     }
-    let limit_keys = plan.bounds.limit_keys;
-    let routes =
-        plan.routes.into_iter().enumerate().map(|(index, plan)| route(index, plan, limit_keys, inheritance));
+    let workshop = Workshop { limit_keys: plan.bounds.limit_keys, hasher, consumers: &plan.consumers };
+    let routes = plan.routes.into_iter().enumerate();
+    let routes = routes.map(|(index, plan)| route(index, plan, workshop, inheritance)).collect();
     Ok(Snapshot {
         generation: before.map_or(1, |before| before.generation + 1),
-        routes: RouteTable::new(routes.collect()),
+        routes: RouteTable::new(routes),
         key_sets: key_sets.collect(),
-        consumers: consumers(plan.consumers, hasher),
+        consumers: consumers(plan.consumers, hasher, before),
         clusters: clusters.into(),
         slots,
         trusted_proxies: TrustedProxies::new(plan.trusted_proxies),
@@ -86,11 +86,11 @@ fn key_set(index: usize, plan: KeySetPlan, hasher: SipHasher13) -> KeySet {
     }
 }
 
-fn consumers(plans: Vec<ConsumerPlan>, hasher: SipHasher13) -> Consumers {
+fn consumers(plans: Vec<ConsumerPlan>, hasher: SipHasher13, before: Option<&Snapshot>) -> Consumers {
     let hash = |id: &str| hasher.hash(id.as_bytes()).h1;
     let mut keys = Vec::new();
     let mut consumers = Vec::new();
-    for ConsumerPlan { id, allow, api_keys } in plans {
+    for ConsumerPlan { id, allow, api_keys, in_flight, quota: _ } in plans {
         keys.extend(api_keys.into_iter().map(|key| api_key(&id, hash(&id), key)));
         let grants = allow.map(|grants| {
             let grants = grants.into_iter().map(|grant| Grant {
@@ -99,7 +99,8 @@ fn consumers(plans: Vec<ConsumerPlan>, hasher: SipHasher13) -> Consumers {
             });
             grants.collect()
         });
-        consumers.push(Consumer { id: id.into(), allow: grants });
+        let known = before.and_then(|before| before.consumers.find(&id)?.places.as_ref());
+        consumers.push(Consumer { places: places(in_flight, known), id: id.into(), allow: grants });
     }
     Consumers::new(consumers, ApiKeys::new(keys, hasher))
 }
@@ -180,26 +181,8 @@ fn cluster(
     })
 }
 
-fn route(index: usize, plan: RoutePlan, limit_keys: usize, inheritance: Inheritance<'_>) -> Route {
+fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inheritance<'_>) -> Route {
     let before = inheritance.route(&plan.name);
-    let mut limits: Vec<Limit> = Vec::new();
-    for (by, quota) in plan.limits {
-        // All requests of a route share one key; eight slots are the smallest table.
-        let keys = if by == By::Route { 1 } else { limit_keys };
-        // Two limits that are alike have a table each.
-        let is_free = |table| !limits.iter().any(|limit| Arc::ptr_eq(&limit.table, table));
-        let known = before.into_iter().flat_map(|route| &route.limits).find(|limit| {
-            limit.by == by
-                && limit.quota == quota
-                && limit.table.capacity() == KeyTable::capacity_for(keys)
-                && is_free(&limit.table)
-        });
-        let table = match known {
-            Some(limit) => Arc::clone(&limit.table),
-            None => Arc::new(KeyTable::new(quota.windows(), keys)),
-        };
-        limits.push(Limit { by, quota, table });
-    }
     Route {
         name: plan.name.into(),
         index: place_of(index),
@@ -211,7 +194,10 @@ fn route(index: usize, plan: RoutePlan, limit_keys: usize, inheritance: Inherita
         forward_api_key: plan.access.forward_api_key,
         scopes: plan.access.scopes.into_iter().map(Into::into).collect(),
         roles: plan.access.roles.into_iter().map(Into::into).collect(),
-        limits: limits.into(),
+        limits: workshop.limits(plan.limits, before),
+        cost: plan.cost,
+        refund: plan.refund,
+        places: places(plan.in_flight, before.and_then(|before| before.places.as_ref())),
         cluster: plan.cluster,
         priority: plan.priority,
         body_bytes_max: plan.body_bytes_max,

@@ -7,14 +7,16 @@ use std::{collections::HashMap, path::Path};
 
 use crate::stage::{
     auth::{KeyDigest, is_usable_as_consumer},
+    limit::Quota,
     route::Methods,
 };
 
 use super::{
     issue::Issues,
+    limits,
     plan::{methods, refer, unique},
     reader::{Field, Section},
-    values::unix_seconds,
+    values::{optional_number, unix_seconds},
 };
 
 /// One `[[consumer]]` as it was written.
@@ -22,6 +24,8 @@ pub(super) struct Consumer {
     pub(super) id: Option<Field<String>>,
     pub(super) allow: Option<Vec<Allow>>,
     pub(super) api_keys: Vec<ApiKey>,
+    pub(super) quota: Option<Field<String>>,
+    pub(super) in_flight: Option<u64>,
 }
 
 /// One entry of `allow`.
@@ -49,6 +53,8 @@ pub struct ConsumerPlan {
     pub id: String,
     pub allow: Option<Vec<GrantPlan>>,
     pub api_keys: Vec<ApiKeyPlan>,
+    pub quota: Option<Quota>,
+    pub in_flight: Option<u32>,
 }
 
 /// One entry of `allow`.
@@ -72,11 +78,13 @@ pub struct ApiKeyPlan {
 }
 
 /// Reads one `[[consumer]]`.
-pub(super) fn read(mut section: Section<'_, '_>) -> Consumer {
+pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Consumer {
     let consumer = Consumer {
         id: section.required_text("id"),
         allow: section.has("allow").then(|| section.sections("allow").into_iter().map(read_allow).collect()),
         api_keys: section.sections("api_keys").into_iter().map(read_api_key).collect(),
+        quota: section.text("quota"),
+        in_flight: optional_number(&mut section, "in_flight", 1..=10_000_000, issues),
     };
     section.finish();
     consumer
@@ -103,10 +111,11 @@ fn read_api_key(mut section: Section<'_, '_>) -> ApiKey {
     key
 }
 
-/// Checks all of them; one with a mistake is left out.
+/// Checks all of them; one with a mistake is left out. `cost` is what the dearest request takes from a quota.
 pub(super) fn plan(
     consumers: &[Consumer],
     routes: &HashMap<String, usize>,
+    cost: u32,
     directory: &Path,
     issues: &Issues,
 ) -> Vec<ConsumerPlan> {
@@ -135,7 +144,9 @@ pub(super) fn plan(
                 api_key(key, digest, issues)
             });
             let api_keys = keys.collect();
-            Some(ConsumerPlan { id: id?.value.clone(), allow, api_keys })
+            let quota = consumer.quota.as_ref().and_then(|text| limits::quota(text, cost, issues));
+            let in_flight = consumer.in_flight.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
+            Some(ConsumerPlan { id: id?.value.clone(), allow, api_keys, quota, in_flight })
         })
         .collect()
 }

@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 50] = [
+pub const DEFAULTS: [Default; 57] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -46,6 +46,8 @@ pub const DEFAULTS: [Default; 50] = [
     row("jwt.consumer_claim", "sub", "the claim that names the consumer"),
     row("jwt.roles_claim", "none", "the claim that lists roles, such as `realm_access.roles`; a string is one role"),
     row("consumer.allow", "everything", "where the consumer may go: `{ routes, methods }`, each any when left out; an empty list: nowhere"),
+    row("consumer.quota", "the limit's", "in place of the quota of every limit by consumer"),
+    row("consumer.in_flight", "any", "requests of the consumer under way at once, over all routes; beyond it: 429"),
     row("consumer.api_keys", "none", "keys that stand for the consumer: `{ id, sha256 }` or `{ id, sha256_file }`; see `tollgate key`"),
     row("consumer.api_keys.scopes", "none", "scopes the key has"),
     row("consumer.api_keys.roles", "none", "roles the key has"),
@@ -62,6 +64,11 @@ pub const DEFAULTS: [Default; 50] = [
     row("route.scopes", "none", "scopes a credential must have, all of them"),
     row("route.roles", "none", "roles of which a credential must have one"),
     row("route.forward_api_key", "false", "whether `X-Api-Key` travels on to the endpoint, once any consumer has an API key"),
+    row("route.cost", "1", "units a request takes from every window of every limit"),
+    row("route.refund", "never", "never or not-sent: a request of which no endpoint saw anything gets its cost back"),
+    row("route.in_flight", "any", "requests of the route under way at once, on all shards together; beyond it: 429"),
+    row("route.limit.mode", "enforce", "enforce or shadow: decides, counts and says so in the log, but refuses nobody"),
+    row("route.limit.exempt", "none", "`consumer:ID`, addresses and networks that the limit does not concern"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
     row("revocation.entries", "100000", "the most entries of that file"),

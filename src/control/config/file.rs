@@ -9,9 +9,13 @@ use super::{
     access::{self, Access},
     consumer::{self, Consumer},
     issue::Issues,
+    limits::{self, Limit},
     reader::{Field, Section},
     revocation::{self, Revocation},
-    values::{bytes, defaulted, duration_ms, number, optional_bytes, percent, socket_address, whole_seconds},
+    values::{
+        bytes, defaulted, duration_ms, number, optional_bytes, optional_number, percent, socket_address,
+        whole_seconds,
+    },
 };
 
 pub(super) struct File {
@@ -110,17 +114,15 @@ pub(super) struct Route {
     pub(super) access: Access,
     pub(super) scopes: Option<Field<Vec<Field<String>>>>,
     pub(super) limits: Vec<Limit>,
+    pub(super) cost: u64,
+    pub(super) refund: Field<String>,
+    pub(super) in_flight: Option<u64>,
     pub(super) cluster: Option<Field<String>>,
     pub(super) priority: Field<String>,
     pub(super) body_bytes_max: Option<u64>,
     pub(super) version: Option<Field<String>>,
     pub(super) at: usize,
     pub(super) table: String,
-}
-
-pub(super) struct Limit {
-    pub(super) by: Option<Field<String>>,
-    pub(super) quota: Option<Field<String>>,
 }
 
 pub(super) struct Log {
@@ -182,7 +184,11 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             read
         },
         jwts: root.sections("jwt").into_iter().map(|section| read_jwt(section, issues)).collect(),
-        consumers: root.sections("consumer").into_iter().map(consumer::read).collect(),
+        consumers: root
+            .sections("consumer")
+            .into_iter()
+            .map(|section| consumer::read(section, issues))
+            .collect(),
         clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
         revocation: revocation::read(root.section("revocation"), issues),
@@ -301,15 +307,10 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         jwt: section.text("jwt"),
         access: access::read(&mut section),
         scopes: section.texts("scopes"),
-        limits: section
-            .sections("limit")
-            .into_iter()
-            .map(|mut limit| {
-                let read = Limit { by: limit.required_text("by"), quota: limit.required_text("quota") };
-                limit.finish();
-                read
-            })
-            .collect(),
+        limits: section.sections("limit").into_iter().map(limits::read).collect(),
+        cost: number(&mut section, "cost", 1..=1_000_000, issues),
+        refund: defaulted(&mut section, "refund"),
+        in_flight: optional_number(&mut section, "in_flight", 1..=10_000_000, issues),
         cluster: section.required_text("cluster"),
         priority: defaulted(&mut section, "priority"),
         body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),

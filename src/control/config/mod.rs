@@ -12,9 +12,11 @@ mod file;
 mod issue;
 mod jwks;
 mod keys;
+pub mod limits;
 pub mod plan;
 mod reader;
 mod revocation;
+mod tables;
 pub(super) mod values;
 pub mod view;
 

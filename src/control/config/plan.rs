@@ -17,7 +17,7 @@ use crate::{
     stage::{
         auth::Key,
         headroom::Priority,
-        limit::{By, LIMITS_MAX, Quota},
+        limit::{LIMITS_MAX, Refund},
         route::Methods,
     },
 };
@@ -27,9 +27,10 @@ use super::{
     Environment,
     access::{self, AccessPlan},
     consumer::{self, ConsumerPlan},
-    file::{Cluster as FileCluster, File, Limit as FileLimit, Log as FileLog, Route as FileRoute},
+    file::{Cluster as FileCluster, File, Log as FileLog, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
+    limits::{self, LimitPlan},
     reader::Field,
     revocation,
     values::one_of,
@@ -150,7 +151,10 @@ pub struct RoutePlan {
     pub path: String,
     pub methods: Methods,
     pub access: AccessPlan,
-    pub limits: Vec<(By, Quota)>,
+    pub limits: Vec<LimitPlan>,
+    pub cost: u32,
+    pub in_flight: Option<u32>,
+    pub refund: Refund,
     pub cluster: usize,
     pub priority: Priority,
     pub body_bytes_max: u64,
@@ -209,7 +213,9 @@ pub(super) fn build(
     if file.clusters.is_empty() {
         issues.add(0, "cluster", "there is none; at least one [[cluster]] is needed");
     }
-    let consumers = consumer::plan(&file.consumers, &route_names, directory, issues);
+    let cost = file.routes.iter().map(|route| route.cost).max().unwrap_or(1);
+    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+    let consumers = consumer::plan(&file.consumers, &route_names, cost, directory, issues);
     let body_bytes_max = file.bounds.body_bytes_max;
     let places: Vec<_> = file.routes.iter().map(|found| route_place(found, issues)).collect();
     refuse_duplicates(&file.routes, &places, issues);
@@ -411,7 +417,10 @@ fn route(
         issues.add(route.at, &key, format!("a route has at most {LIMITS_MAX} limits"));
     }
     let authenticated = route.jwt.is_some() || route.access.auth.is_some();
-    let limits: Vec<_> = route.limits.iter().map(|found| limit(found, authenticated, issues)).collect();
+    let cost = u32::try_from(route.cost).unwrap_or(u32::MAX);
+    let limits: Vec<_> =
+        route.limits.iter().map(|found| limits::plan(found, cost, authenticated, issues)).collect();
+    let refund = one_of(&route.refund, &[("never", Refund::Never), ("not-sent", Refund::NotSent)], issues);
     Some(RoutePlan {
         name: route.name.as_ref()?.value.clone(),
         host: place.host,
@@ -419,6 +428,9 @@ fn route(
         methods: place.methods,
         access: access?,
         limits: limits.into_iter().collect::<Option<_>>()?,
+        cost,
+        in_flight: route.in_flight.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        refund: refund?,
         cluster: cluster?,
         priority: priority?,
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
@@ -469,40 +481,6 @@ pub(super) fn methods(list: Option<&Field<Vec<Field<String>>>>, issues: &Issues)
     Methods::These(list.value.iter().map(|method| method.value.as_str().into()).collect())
 }
 
-fn limit(limit: &FileLimit, authenticated: bool, issues: &Issues) -> Option<(By, Quota)> {
-    let by = limit.by.as_ref().and_then(|by| {
-        let found = match by.value.split_once(':') {
-            None if by.value == "consumer" => Some(By::Consumer),
-            None if by.value == "ip" => Some(By::Ip),
-            None if by.value == "route" => Some(By::Route),
-            Some(("header", name)) if is_field_name(name) => Some(By::Header(name.into())),
-            _ => None,
-        };
-        if found.is_none() {
-            let message =
-                format!("\"{}\" is not one of \"consumer\", \"ip\", \"route\", \"header:NAME\"", by.value);
-            by.wrong(issues, message);
-        }
-        if found == Some(By::Consumer) && !authenticated {
-            by.wrong(
-                issues,
-                "the consumer comes from a token or an API key; name the jwt this route accepts, or its auth",
-            );
-        }
-        found
-    });
-    let quota = limit
-        .quota
-        .as_ref()
-        .and_then(|text| Quota::parse(&text.value).map_err(|error| text.wrong(issues, error.0)).ok());
-    by.zip(quota)
-}
-
-fn is_field_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
 /// Two routes may share host and path only if no method is for both.
 fn refuse_duplicates(routes: &[FileRoute], places: &[RoutePlace], issues: &Issues) {
     for (index, place) in places.iter().enumerate() {
@@ -523,7 +501,7 @@ fn refuse_duplicates(routes: &[FileRoute], places: &[RoutePlace], issues: &Issue
     }
 }
 
-fn network(field: &Field<String>, issues: &Issues) -> Option<IpNet> {
+pub(super) fn network(field: &Field<String>, issues: &Issues) -> Option<IpNet> {
     let parsed = field
         .value
         .parse::<IpNet>()

@@ -143,6 +143,22 @@ pub(super) fn number(
     }
 }
 
+/// A number within `range` that may be left out.
+pub(super) fn optional_number(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+    issues: &Issues,
+) -> Option<u64> {
+    let field = section.text_or_number(key, "a number")?;
+    let number = field.value.parse::<u64>().ok().filter(|number| range.contains(number));
+    if number.is_none() {
+        let (low, high) = (range.start(), range.end());
+        field.wrong(issues, format!("\"{}\" is not a number from {low} to {high}", field.value));
+    }
+    number
+}
+
 /// A share such as `"10%"`, within `range` percent.
 pub(super) fn percent(
     section: &mut Section<'_, '_>,

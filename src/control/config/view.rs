@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::headroom::Priority;
+use crate::stage::{
+    headroom::Priority,
+    limit::{Mode, Refund},
+};
 
 use super::{consumer::ConsumerPlan, plan::Plan};
 
@@ -62,10 +65,19 @@ pub fn view(plan: &Plan) -> Value {
                 "scopes": route.access.scopes,
                 "roles": route.access.roles,
                 "forward_api_key": route.access.forward_api_key,
-                "limits": route.limits.iter().map(|(by, quota)| json!({
-                    "by": by.to_string(),
-                    "quota": format!("{quota:?}"),
+                "limits": route.limits.iter().map(|limit| json!({
+                    "by": limit.by.to_string(),
+                    "quota": format!("{:?}", limit.quota),
+                    "mode": mode(limit.mode),
+                    "exempt": limit.exempt_consumers.iter().map(|id| format!("consumer:{id}"))
+                        .chain(limit.exempt_networks.iter().map(ToString::to_string)).collect::<Vec<_>>(),
                 })).collect::<Vec<_>>(),
+                "cost": route.cost,
+                "refund": match route.refund {
+                    Refund::Never => "never",
+                    Refund::NotSent => "not-sent",
+                },
+                "in_flight": route.in_flight,
                 "cluster": plan.clusters[route.cluster].name,
                 "priority": match route.priority {
                     Priority::Normal => "normal",
@@ -120,4 +132,12 @@ fn consumer_view(plan: &Plan, consumer: &ConsumerPlan) -> Value {
         |key| json!({ "id": key.id, "scopes": key.scopes, "roles": key.roles, "expires_s": key.expires_s }),
     );
     json!({ "id": consumer.id, "allow": allow, "api_keys": keys.collect::<Vec<_>>() })
+}
+
+/// The word for `mode`.
+pub fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+    }
 }

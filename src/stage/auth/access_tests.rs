@@ -42,7 +42,7 @@ fn api_key(text: &str, consumer: &str, scopes: &[&str], roles: &[&str]) -> ApiKe
 }
 
 fn consumer(id: &str, allow: Option<Vec<Grant>>) -> Consumer {
-    Consumer { id: id.into(), allow: allow.map(Into::into) }
+    Consumer { id: id.into(), allow: allow.map(Into::into), places: None }
 }
 
 fn methods(names: &[&str]) -> Methods {

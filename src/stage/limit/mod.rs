@@ -6,14 +6,18 @@
 //! out a header is none.
 
 mod admission;
+mod places;
 mod quota;
 mod standings;
 
-pub use admission::admit;
+pub use admission::{Admission, Scratch, admit};
+pub use places::{Place, Places};
 pub use quota::{Quota, QuotaError, WINDOWS_MAX};
 pub use standings::Standings;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
 
 use crate::shared::key_table::KeyTable;
 
@@ -53,5 +57,58 @@ pub struct Limit {
     /// How much it allows.
     pub quota: Quota,
     /// Who has used how much.
+    pub table: Arc<KeyTable>,
+    /// Whether it refuses.
+    pub mode: Mode,
+    /// Whom it does not concern.
+    pub exempt: Exempt,
+    /// Quotas of consumers' own, sorted by the consumers' hashes; only where it counts by consumer.
+    pub overrides: Box<[Override]>,
+}
+
+/// What a limit does with a request that is too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuses it.
+    #[default]
+    Enforce,
+    /// Lets it pass and says that it would have refused it.
+    Shadow,
+}
+
+/// Which requests get their cost back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refund {
+    /// None.
+    #[default]
+    Never,
+    /// Those of which no endpoint can have seen anything.
+    NotSent,
+}
+
+/// Whom a limit does not concern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exempt {
+    /// Consumers, by their hashes.
+    pub consumers: Box<[u64]>,
+    /// Clients in these networks.
+    pub networks: Box<[IpNet]>,
+}
+
+impl Exempt {
+    fn holds(&self, consumer_hash: Option<u64>, client_ip: IpAddr) -> bool {
+        consumer_hash.is_some_and(|hash| self.consumers.contains(&hash))
+            || self.networks.iter().any(|network| network.contains(&client_ip))
+    }
+}
+
+/// One consumer's own quota.
+#[derive(Debug)]
+pub struct Override {
+    /// Whose.
+    pub consumer_hash: u64,
+    /// How much it allows.
+    pub quota: Quota,
+    /// How much of it is used.
     pub table: Arc<KeyTable>,
 }

@@ -5,13 +5,10 @@
 
 use crate::{
     base::block::{Block, Full},
-    shared::{
-        cells::{Standing, Window},
-        key_table::Slot,
-    },
+    shared::cells::{Standing, Window},
 };
 
-use super::{By, LIMITS_MAX, Limit, WINDOWS_MAX};
+use super::{By, LIMITS_MAX, Limit, WINDOWS_MAX, admission::Effective};
 
 /// What each window of each limit has left.
 #[derive(Debug, Default)]
@@ -33,8 +30,8 @@ impl Standings {
     /// Notes where every window stands at `now_us`.
     pub(super) fn take<'a>(
         &mut self,
-        windows: impl Iterator<Item = (&'a Limit, Slot, usize)>,
-        limits: &[Limit],
+        windows: impl Iterator<Item = (Effective<'a>, usize, Standing)>,
+        limits: &[Effective<'_>],
         now_us: u64,
     ) {
         self.items.clear();
@@ -42,23 +39,23 @@ impl Standings {
         self.items.reserve(LIMITS_MAX * WINDOWS_MAX);
         self.now_us = now_us;
         debug_assert!(limits.len() <= LIMITS_MAX);
-        self.items.extend(windows.map(|(limit, slot, window)| {
-            Item::new(limit, limits, window, limit.table.cells(slot, window).standing(now_us))
-        }));
+        self.items
+            .extend(windows.map(|(limit, window, standing)| Item::new(limit, limits, window, standing)));
     }
 
     /// Notes that `limit` has no room for another key until `opens_us`: to the newcomer it is used up.
-    pub(super) fn take_full(&mut self, limit: &Limit, limits: &[Limit], opens_us: u64, now_us: u64) {
+    pub(super) fn take_full(
+        &mut self,
+        limit: Effective<'_>,
+        limits: &[Effective<'_>],
+        opens_us: u64,
+        now_us: u64,
+    ) {
         self.items.clear();
         self.now_us = now_us;
         let standing = Standing { remaining: 0, opens_us, full_us: opens_us };
         // It is the longest window that keeps keys in the table.
         self.items.push(Item::new(limit, limits, 0, standing));
-    }
-
-    /// When every window has a unit again.
-    pub(super) fn opens_us(&self) -> u64 {
-        self.items.iter().map(|item| item.standing.opens_us).max().unwrap_or(self.now_us)
     }
 
     /// Writes the fields `RateLimit-Policy` and `RateLimit`; nothing when nothing was noted.
@@ -87,11 +84,12 @@ impl Standings {
 }
 
 impl Item {
-    fn new(limit: &Limit, limits: &[Limit], window: usize, standing: Standing) -> Self {
+    fn new(effective: Effective<'_>, limits: &[Effective<'_>], window: usize, standing: Standing) -> Self {
+        let limit = effective.limit;
         let by = kind(limit);
-        let before = limits.iter().take_while(|other| !std::ptr::eq(*other, limit));
-        let twins = before.filter(|other| kind(other) == by).count();
-        Self { by, twins, window: limit.quota.windows()[window], standing }
+        let before = limits.iter().take_while(|other| !std::ptr::eq(other.limit, limit));
+        let twins = before.filter(|other| kind(other.limit) == by).count();
+        Self { by, twins, window: effective.quota.windows()[window], standing }
     }
 
     /// The policy's name, such as `"consumer-60s"`; of a second limit by header, `"header2-60s"`. A client

@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use crate::shared::meters::{PerShard, RouteMeters};
 
-use super::{headroom::Priority, limit::Limit};
+use super::{
+    headroom::Priority,
+    limit::{Limit, Places, Refund},
+};
 
 /// A path (and perhaps a host) with what a request to it must satisfy and where it goes.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub struct Route {
     pub roles: Box<[Box<str>]>,
     /// Limits a request must pass, all of them.
     pub limits: Box<[Limit]>,
+    /// Units that a request takes from every window of every limit.
+    pub cost: u32,
+    /// Which requests get them back.
+    pub refund: Refund,
+    /// Requests that may be under way at once; any number when absent.
+    pub places: Option<Places>,
     /// Where it goes.
     pub cluster: usize,
     /// How much its requests matter when not all can be served.
