@@ -24,6 +24,7 @@ use crate::{
             Plan, compile,
             plan::{DriverChoice, LogSink},
         },
+        issuers,
         lasting::Lasting,
         machine::{self, mebibytes},
         observer,
@@ -97,7 +98,12 @@ impl Gateway {
         let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
         let revocations = Arc::new(revocations);
         let snapshot = Arc::new(compile::compile(plan, shards, None).map_err(StartError::Refused)?);
+        for failure in issuers::introduce(&snapshot).err().unwrap_or_default() {
+            tracing::warn!("{failure}; until it answers, its tokens are refused");
+        }
         let published = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+        let no_thread = |error| StartError::Refused(format!("no thread can be started: {error}"));
+        issuers::start(Arc::clone(&published)).map_err(no_thread)?;
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| log_ring(log_plan.ring_bytes))
             .map(|(sender, receiver)| (Some(sender), receiver))
@@ -148,8 +154,7 @@ impl Gateway {
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let log_counts = log.as_ref().map(AccessLog::counts);
         let drivers = drivers.into();
-        revocation::watch::start(Arc::clone(&revocations))
-            .map_err(|error| StartError::Refused(format!("no thread can be started: {error}")))?;
+        revocation::watch::start(Arc::clone(&revocations)).map_err(no_thread)?;
         let view = View {
             snapshot,
             told,

@@ -34,6 +34,7 @@ pub enum NoAnswer {
 pub fn ask(admin: SocketAddr, errand: Errand) -> Result<Value, NoAnswer> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .proxy(None)
         .timeout_global(Some(PATIENCE))
         .build()
         .into();

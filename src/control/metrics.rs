@@ -161,6 +161,16 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.gauges("tollgate_revoked_entries", "Entries of the deny list, by source", &revoked)?;
     let help = "Whether the file of revocations is in force as it stands";
     out.gauge("tollgate_revocation_file_current", help, u64::from(current))?;
+    let mut current = Vec::new();
+    let mut fetches = Vec::new();
+    for set in &view.snapshot.key_sets {
+        if let Some(issued) = &set.issued {
+            current.push(([("jwt", &*set.name)], u64::from(issued.is_current())));
+            fetches.push(([("jwt", &*set.name)], issued.fetches()));
+        }
+    }
+    out.gauges("tollgate_jwks_current", "Whether the issuer's last answer was a good one", &current)?;
+    out.counters("tollgate_jwks_fetches", "Times the issuer was asked for its keys", &fetches)?;
     let mut limits = Vec::new();
     let mut keys = 0;
     for route in view.snapshot.routes.routes().iter().filter(|route| !route.limits.is_empty()) {

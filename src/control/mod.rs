@@ -9,6 +9,7 @@ pub mod admin_client;
 pub mod api_key;
 pub mod config;
 pub mod explain;
+pub mod issuers;
 pub mod lasting;
 pub mod machine;
 pub mod metrics;

@@ -18,6 +18,7 @@ use crate::stage::snapshot::Snapshot;
 use super::{
     access_log::Generations,
     config::{self, compile},
+    issuers,
     lasting::Lasting,
     view::{Told, View},
 };
@@ -104,6 +105,7 @@ impl Reloader {
         let told = Told::of(&plan);
         let before = self.snapshot.load_full();
         let snapshot = compile::compile(plan, self.shards, Some(&before)).map_err(|mistake| vec![mistake])?;
+        issuers::introduce(&snapshot)?;
         let snapshot = Arc::new(snapshot);
         if let Some(log) = &self.log {
             log.add(Arc::clone(&snapshot));

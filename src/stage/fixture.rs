@@ -60,6 +60,7 @@ pub(crate) fn keys() -> KeySet {
         consumer_claim: "sub".into(),
         roles_claim: None,
         keys: [Key::secret(None, Algorithm::Hs256, SECRET).unwrap()].into(),
+        issued: None,
         hasher: SipHasher13::new(),
     }
 }

@@ -56,7 +56,7 @@ fn signature(algorithm: &str, text: &[u8]) -> Vec<u8> {
 }
 
 /// A good token of `key`'s, but for what the header says it was signed with.
-fn token(header: &Value, key: &str) -> String {
+pub(super) fn token(header: &Value, key: &str) -> String {
     let claims = json!({ "sub": "acme", "exp": now_s() + 600 });
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(header), encode(&claims));
@@ -174,7 +174,7 @@ fn a_public_key_helps_nobody_to_sign() {
 }
 
 /// What an issuer publishes, from the keys of the tests.
-fn jwks(algorithms: &[&str]) -> Value {
+pub(super) fn jwks(algorithms: &[&str]) -> Value {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let random = SystemRandom::new();
     let keys = algorithms.iter().map(|&alg| match alg {

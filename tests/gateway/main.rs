@@ -24,6 +24,7 @@ mod faults;
 mod framing;
 mod heads;
 mod isolation;
+mod issuer;
 mod life;
 mod limits;
 mod observe;

@@ -10,7 +10,7 @@ use siphasher::sip128::SipHasher13;
 use crate::{
     shared::{load::Load, meters::PerShard},
     stage::{
-        auth::{ApiKey, ApiKeys, KeySet, Verified},
+        auth::{ApiKey, ApiKeys, IssuedKeys, KeySet, Verified},
         balance::{Cluster, Endpoint},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
@@ -37,7 +37,8 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         |before| before.hasher,
     );
     let inheritance = Inheritance { before, shards };
-    let key_sets = plan.key_sets.into_iter().enumerate().map(|(index, set)| key_set(index, set, hasher));
+    let key_sets =
+        plan.key_sets.into_iter().enumerate().map(|(index, set)| key_set(index, set, hasher, before));
     let mut slots = before.map_or(0, |before| before.slots);
     let mut clusters = Vec::new();
     for (index, cluster_plan) in plan.clusters.iter().enumerate() {
@@ -71,7 +72,11 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
     })
 }
 
-fn key_set(index: usize, plan: KeySetPlan, hasher: SipHasher13) -> KeySet {
+fn key_set(index: usize, plan: KeySetPlan, hasher: SipHasher13, before: Option<&Snapshot>) -> KeySet {
+    let known = |url: &str| {
+        let issued = before?.key_sets.iter().filter_map(|set| set.issued.as_ref());
+        issued.filter(|issued| issued.refresh_ms == plan.issuer_refresh_ms).find(|issued| *issued.url == *url)
+    };
     KeySet {
         name: plan.name.into(),
         index,
@@ -81,6 +86,9 @@ fn key_set(index: usize, plan: KeySetPlan, hasher: SipHasher13) -> KeySet {
         require: plan.require.into_iter().map(Into::into).collect(),
         consumer_claim: plan.consumer_claim.into(),
         roles_claim: plan.roles_claim.map(Into::into),
+        issued: plan.issuer_url.as_ref().map(|url| {
+            known(url).cloned().unwrap_or_else(|| Arc::new(IssuedKeys::new(url, plan.issuer_refresh_ms)))
+        }),
         keys: plan.keys.into(),
         hasher,
     }

@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 57] = [
+pub const DEFAULTS: [Default; 58] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
@@ -44,6 +44,7 @@ pub const DEFAULTS: [Default; 57] = [
     row("jwt.leeway", "0s", "slack for clocks that disagree"),
     row("jwt.require", "exp, sub", "claims a token must have"),
     row("jwt.consumer_claim", "sub", "the claim that names the consumer"),
+    row("jwt.jwks_refresh", "10m", "how often `jwks_url` is asked; when a token names an unknown key, sooner, but not within 30 s"),
     row("jwt.roles_claim", "none", "the claim that lists roles, such as `realm_access.roles`; a string is one role"),
     row("consumer.allow", "everything", "where the consumer may go: `{ routes, methods }`, each any when left out; an empty list: nowhere"),
     row("consumer.quota", "the limit's", "in place of the quota of every limit by consumer"),

@@ -74,6 +74,8 @@ pub(super) struct Jwt {
     pub(super) roles_claim: Option<Field<String>>,
     pub(super) keys: Vec<Key>,
     pub(super) jwks_file: Option<Field<String>>,
+    pub(super) jwks_url: Option<Field<String>>,
+    pub(super) jwks_refresh_ms: u64,
     pub(super) at: usize,
     pub(super) path: String,
 }
@@ -250,6 +252,8 @@ fn read_jwt(mut section: Section<'_, '_>, issues: &Issues) -> Jwt {
         roles_claim: section.text("roles_claim"),
         keys: section.sections("keys").into_iter().map(read_key).collect(),
         jwks_file: section.text("jwks_file"),
+        jwks_url: section.text("jwks_url"),
+        jwks_refresh_ms: duration_ms(&mut section, "jwks_refresh", SECOND..=DAY, issues),
         at: section.at(),
         path: section.path().to_owned(),
     };

@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Key>, String> {
 ///
 /// # Errors
 /// It is no set, has no key to verify with, or one that should not be there.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<Key>, String> {
+pub(in super::super) fn parse(text: &[u8]) -> Result<Vec<Key>, String> {
     let set: Set =
         serde_json::from_slice(text).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
     if set.keys.len() > KEYS_MAX {

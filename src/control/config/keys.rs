@@ -34,8 +34,8 @@ pub(super) struct Secrets<'a> {
 
 /// The plan of one `[[jwt]]`, with its keys.
 pub(super) fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> Option<KeySetPlan> {
-    if jwt.keys.is_empty() && jwt.jwks_file.is_none() {
-        let message = "at least one key is needed; give keys or jwks_file";
+    if jwt.keys.is_empty() && jwt.jwks_file.is_none() && jwt.jwks_url.is_none() {
+        let message = "at least one key is needed; give keys, jwks_file or jwks_url";
         issues.add(jwt.at, &format!("{}.keys", jwt.path), message);
     }
     let mut kids: HashMap<&str, usize> = HashMap::new();
@@ -59,7 +59,12 @@ pub(super) fn key_set(jwt: &FileJwt, secrets: &Secrets<'_>, issues: &Issues) -> 
     let texts = |list: &Option<Field<Vec<Field<String>>>>| -> Option<Vec<String>> {
         Some(list.as_ref()?.value.iter().map(|field| field.value.clone()).collect())
     };
+    if let Some(url) = &jwt.jwks_url {
+        check_issuer(url, issues);
+    }
     Some(KeySetPlan {
+        issuer_url: jwt.jwks_url.as_ref().map(|url| url.value.clone()),
+        issuer_refresh_ms: jwt.jwks_refresh_ms,
         name: jwt.name.as_ref()?.value.clone(),
         issuer: jwt.issuer.as_ref().map(|issuer| issuer.value.clone()),
         audience: texts(&jwt.audience).unwrap_or_default(),
@@ -108,6 +113,25 @@ fn key(key: &FileKey, secrets: &Secrets<'_>, issues: &Issues) -> Option<Key> {
         },
     );
     made?.map_err(|mistake| source.wrong(issues, mistake)).ok()
+}
+
+/// Whoever answers for an issuer decides who is let in: nobody on the way may.
+fn check_issuer(url: &Field<String>, issues: &Issues) {
+    let parsed = url.value.parse::<ureq::http::Uri>().ok();
+    let parts = parsed.as_ref().and_then(|parsed| parsed.scheme_str().zip(parsed.host()));
+    match parts {
+        Some(("https", _)) => {}
+        Some(("http", host)) => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            if !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+                url.wrong(issues, "plain http is for an address of this machine only; https is needed");
+            }
+        }
+        _ => url.wrong(
+            issues,
+            format!("\"{}\" is not a URL; write for example \"https://issuer.example/keys\"", url.value),
+        ),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -10,7 +10,7 @@ pub mod consumer;
 pub mod defaults;
 mod file;
 mod issue;
-mod jwks;
+pub(super) mod jwks;
 mod keys;
 pub mod limits;
 pub mod plan;

@@ -119,6 +119,8 @@ pub struct KeySetPlan {
     pub consumer_claim: String,
     pub roles_claim: Option<String>,
     pub keys: Vec<Key>,
+    pub issuer_url: Option<String>,
+    pub issuer_refresh_ms: u64,
 }
 
 /// One `[[cluster]]`.

@@ -30,6 +30,8 @@ struct Set {
 struct Remembered {
     /// Which of the key sets; a reload that changes them clears the cache.
     keys: usize,
+    /// The published keys it was verified with.
+    generation: u64,
     token: Box<[u8]>,
     verified: Rc<Verified>,
 }
@@ -51,12 +53,13 @@ impl TokenCache {
             .places
             .iter()
             .flatten()
-            .find(|remembered| remembered.keys == keys.index && *remembered.token == *token)?;
+            .find(|remembered| remembered.keys == keys.index && *remembered.token == *token)
+            .filter(|remembered| remembered.generation == keys.generation())?;
         Some(Rc::clone(&remembered.verified))
     }
 
-    /// Remembers that `token` was verified with `keys`.
-    pub fn put(&mut self, keys: &KeySet, token: &[u8], verified: &Rc<Verified>, now_s: i64) {
+    /// Remembers that `token` was verified with `keys`, of whose published ones `generation` was in force.
+    pub fn put(&mut self, keys: &KeySet, generation: u64, token: &[u8], verified: &Rc<Verified>, now_s: i64) {
         let place = self.place(token);
         let Some(set) = self.sets.get_mut(place) else { return };
         let free = set.places.iter().position(|place| {
@@ -66,8 +69,12 @@ impl TokenCache {
             set.oldest = (set.oldest + 1) % WAYS;
             set.oldest
         });
-        set.places[place] =
-            Some(Remembered { keys: keys.index, token: token.into(), verified: Rc::clone(verified) });
+        set.places[place] = Some(Remembered {
+            keys: keys.index,
+            generation,
+            token: token.into(),
+            verified: Rc::clone(verified),
+        });
     }
 
     /// Forgets everything.

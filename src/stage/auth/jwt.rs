@@ -114,7 +114,13 @@ pub fn verify(token: &[u8], keys: &KeySet, now_s: i64) -> Result<Verified, Token
         return Err(TokenFault::Critical);
     }
     let signature = decode(parts.signature)?;
-    let candidates = candidates(keys, kid)?;
+    let issued = keys.issued.as_ref().map(|issued| issued.current());
+    let all = || keys.keys.iter().chain(issued.iter().flat_map(|issued| issued.iter()));
+    let candidates = candidates(all, kid).inspect_err(|_| {
+        if let Some(issued) = &keys.issued {
+            issued.ask();
+        }
+    })?;
     let mut of_algorithm = candidates.filter(|key| key.algorithm().name() == algorithm).peekable();
     if of_algorithm.peek().is_none() {
         return Err(TokenFault::Algorithm);
@@ -128,22 +134,18 @@ pub fn verify(token: &[u8], keys: &KeySet, now_s: i64) -> Result<Verified, Token
 }
 
 /// The keys a token with this `kid` may have been signed with: the one it names; without a name, any.
-fn candidates<'k>(
-    keys: &'k KeySet,
+fn candidates<'k, I: Iterator<Item = &'k Key>>(
+    all: impl Fn() -> I,
     kid: Option<&'k str>,
 ) -> Result<impl Iterator<Item = &'k Key>, TokenFault> {
     // A key that was configured without a kid serves tokens whose kid names no other.
-    let named = kid.is_some_and(|kid| keys.keys.iter().any(|key| key.kid() == Some(kid)));
+    let named = kid.is_some_and(|kid| all().any(|key| key.kid() == Some(kid)));
     let fits = move |key: &&Key| match kid {
         None => true,
         Some(kid) if named => key.kid() == Some(kid),
         Some(_) => key.kid().is_none(),
     };
-    if keys.keys.iter().any(|key| fits(&key)) {
-        Ok(keys.keys.iter().filter(fits))
-    } else {
-        Err(TokenFault::UnknownKey)
-    }
+    if all().any(|key| fits(&key)) { Ok(all().filter(fits)) } else { Err(TokenFault::UnknownKey) }
 }
 
 struct Parts<'t> {

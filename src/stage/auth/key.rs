@@ -3,6 +3,8 @@
 //! A key has one algorithm, and a token that names another is refused: nobody can have a public key taken for a
 //! secret. Verification is `ring`'s; what a key looks like in a file is control's.
 
+use std::sync::Arc;
+
 use ring::{
     hmac,
     signature::{
@@ -11,6 +13,8 @@ use ring::{
     },
 };
 use siphasher::sip128::SipHasher13;
+
+use super::issued::IssuedKeys;
 
 /// The algorithms a key can be for (RFC 7518 section 3.1, RFC 8037 section 3.1).
 #[expect(missing_docs, reason = "the names are the registered ones")]
@@ -288,6 +292,15 @@ pub struct KeySet {
     pub roles_claim: Option<Box<str>>,
     /// The keys.
     pub keys: Box<[Key]>,
+    /// Keys that an issuer publishes, besides.
+    pub issued: Option<Arc<IssuedKeys>>,
     /// Hashes consumers for their limits; the seed is secret, so that nobody can choose to collide.
     pub hasher: SipHasher13,
+}
+
+impl KeySet {
+    /// Which set of published keys is in force; always the same where nothing is published.
+    pub fn generation(&self) -> u64 {
+        self.issued.as_ref().map_or(0, |issued| issued.generation())
+    }
 }

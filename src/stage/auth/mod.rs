@@ -10,6 +10,7 @@ mod api_key;
 mod cache;
 mod caller;
 mod claims;
+mod issued;
 mod jwt;
 mod key;
 mod revocation;
@@ -17,6 +18,7 @@ mod revocation;
 pub use api_key::{API_KEY_BYTES_MAX, ApiKey, ApiKeys, KeyDigest};
 pub use cache::TokenCache;
 pub use caller::{Caller, identify};
+pub use issued::IssuedKeys;
 pub use jwt::{TokenFault, Verified, is_usable_as_consumer, verify};
 pub use key::{Algorithm, Key, KeySet, Kind, PublicKey, UnusableKey};
 
@@ -62,11 +64,12 @@ pub fn authenticate(
             }
         };
     }
+    let generation = keys.generation();
     match verify(token, keys, seconds) {
         Ok(verified) => {
             meters.verified.add(1);
             let verified = Rc::new(verified);
-            cache.put(keys, token, &verified, seconds);
+            cache.put(keys, generation, token, &verified, seconds);
             Ok(verified)
         }
         Err(fault) => {

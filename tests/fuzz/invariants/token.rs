@@ -23,6 +23,7 @@ fn keys() -> KeySet {
         consumer_claim: "sub".into(),
         roles_claim: Some("realm_access.roles".into()),
         keys: key.into_iter().collect(),
+        issued: None,
         hasher: SipHasher13::new(),
     }
 }
