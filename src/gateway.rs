@@ -34,7 +34,7 @@ use crate::{
         topology::Placement,
         view::{Told, View},
     },
-    shard::{self, BufferPlan, Driver, Rung, ShardPlan},
+    shard::{self, Bound, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
         lifecycle::{Lifecycle, Phase},
         log_ring::{LogSender, log_ring},
@@ -85,7 +85,14 @@ impl Gateway {
         let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
         let shards = placement.cpus.len();
         machine::raise_file_limit(plan.bounds.connections, shards);
-        let (listen, mut listeners) = bind(&plan.listen, shards)?;
+        let openings = [(&plan.listen, Opening::Plain), (&plan.proxied, Opening::Proxied)];
+        let mut listeners: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut listen = Vec::new();
+        for (addresses, opening) in openings {
+            for &address in addresses {
+                listen.push((bind(address, opening, &mut listeners)?, opening));
+            }
+        }
         let admin_listener = TcpListener::bind(plan.admin).map_err(|error| {
             StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin))
         })?;
@@ -168,9 +175,13 @@ impl Gateway {
         let view = Arc::new(ArcSwap::from_pointee(view));
         let generations = log.as_ref().map(AccessLog::generations);
         let reloader = Reloader::new(path, lasting, shards, published, Arc::clone(&view), generations);
-        for address in &listen {
-            tracing::info!("listening on {address}");
+        for (address, opening) in &listen {
+            match opening {
+                Opening::Plain => tracing::info!("listening on {address}"),
+                Opening::Proxied => tracing::info!("listening for PROXY connections on {address}"),
+            }
         }
+        let listen = listen.into_iter().map(|(address, _)| address).collect();
         tracing::info!("admin on {admin}");
         let reloader = Arc::new(reloader);
         Ok(Self { listen, admin, runtime, signals, admin_listener, reloader, view, log })
@@ -304,29 +315,28 @@ fn driver(choice: DriverChoice) -> Result<Driver, StartError> {
     }
 }
 
-/// One listening socket per shard and address. The last shard's come first.
+/// Binds `address` once for each shard, and gives each its socket. Where it is bound.
 fn bind(
-    addresses: &[SocketAddr],
-    shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    let mut bound = Vec::new();
-    let mut listeners: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &address in addresses {
-        let failed = |error: std::io::Error| {
-            StartError::Unbound(format!("listen.address: {address} cannot be bound: {error}"))
-        };
-        // SO_REUSEPORT would let us share the port with another gateway without noticing.
-        drop(socket(address, false).map_err(failed)?);
-        let mut address = address;
-        for of_shard in &mut listeners {
-            let listener = socket(address, true).map_err(failed)?;
-            // Port 0 is chosen once, for all shards.
-            address = listener.local_addr().map_err(failed)?;
-            of_shard.push(listener);
-        }
-        bound.push(address);
+    mut address: SocketAddr,
+    opening: Opening,
+    listeners: &mut [Vec<Bound>],
+) -> Result<SocketAddr, StartError> {
+    let key = match opening {
+        Opening::Plain => "listen.address",
+        Opening::Proxied => "listen.proxied",
+    };
+    let asked = address;
+    let failed =
+        |error: std::io::Error| StartError::Unbound(format!("{key}: {asked} cannot be bound: {error}"));
+    // SO_REUSEPORT would let us share the port with another gateway without noticing.
+    drop(socket(address, false).map_err(failed)?);
+    for of_shard in listeners {
+        let listener = socket(address, true).map_err(failed)?;
+        // Port 0 is chosen once, for all shards.
+        address = listener.local_addr().map_err(failed)?;
+        of_shard.push((listener, opening));
     }
-    Ok((bound, listeners))
+    Ok(address)
 }
 
 fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {

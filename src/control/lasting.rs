@@ -17,6 +17,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Lasting {
     listen: Vec<SocketAddr>,
+    proxied: Vec<SocketAddr>,
     admin: SocketAddr,
     shards: Option<usize>,
     cpus: CpuChoice,
@@ -31,6 +32,7 @@ impl Lasting {
     pub fn of(plan: &Plan) -> Self {
         Self {
             listen: plan.listen.clone(),
+            proxied: plan.proxied.clone(),
             admin: plan.admin,
             shards: plan.shards,
             cpus: plan.cpus.clone(),
@@ -46,6 +48,7 @@ impl Lasting {
         let mut differences = Differences::default();
         let (bounds, log) = (&mut plan.bounds, &mut plan.log);
         differences.keep("listen.address", &self.listen, &mut plan.listen);
+        differences.keep("listen.proxied", &self.proxied, &mut plan.proxied);
         differences.keep("listen.admin", &self.admin, &mut plan.admin);
         differences.keep("shards.count", &self.shards, &mut plan.shards);
         differences.keep("shards.cpus", &self.cpus, &mut plan.cpus);

@@ -109,6 +109,13 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
         "Times accepting paused because the system had no descriptor or memory left",
         &[([("reason", "exhausted")], pauses)],
     )?;
+    let prefaces = view.shards.sum(|meters| &meters.prefaces_refused);
+    let none: [(&str, &str); 0] = [];
+    out.counters(
+        "tollgate_proxy_headers_refused",
+        "Connections closed because they did not begin with a PROXY protocol header",
+        &[(none, prefaces)],
+    )?;
     let mut upstream = Vec::new();
     for cluster in &view.snapshot.clusters {
         let sum = |counter: fn(&ClusterMeters) -> &_| cluster.meters.sum(counter);

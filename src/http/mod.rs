@@ -12,6 +12,7 @@ mod error;
 pub mod field;
 pub mod framing;
 pub mod head;
+pub mod preface;
 pub mod scan;
 pub mod target;
 

@@ -46,13 +46,26 @@ const FAREWELL_MS: u64 = 1_000;
 pub(super) struct Listener {
     ring: TcpListener,
     system: std::net::TcpListener,
+    opening: Opening,
+}
+
+/// A socket that listens, and how connections to it begin.
+pub type Bound = (std::net::TcpListener, Opening);
+
+/// How connections to an address begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With a request.
+    Plain,
+    /// With a PROXY protocol header.
+    Proxied,
 }
 
 impl Listener {
     /// Makes a listening socket the runtime's. The ring needs it blocking, epoll the opposite.
-    pub(super) fn adopt(listener: std::net::TcpListener, rung: Rung) -> io::Result<Self> {
+    pub(super) fn adopt((listener, opening): Bound, rung: Rung) -> io::Result<Self> {
         listener.set_nonblocking(rung == Rung::Epoll)?;
-        Ok(Self { system: listener.try_clone()?, ring: TcpListener::from_std(listener)? })
+        Ok(Self { system: listener.try_clone()?, ring: TcpListener::from_std(listener)?, opening })
     }
 }
 
@@ -60,7 +73,7 @@ impl Listener {
 pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle) {
     loop {
         match listener.ring.cancelable_accept(stop.clone()).await {
-            Ok((stream, peer)) => admit(&shard, taken_over(stream), peer),
+            Ok((stream, peer)) => admit(&shard, taken_over(stream), peer, listener.opening),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => break,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
@@ -75,7 +88,7 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
     if listener.system.set_nonblocking(true).is_ok() {
         for _ in 0..QUEUED_MAX {
             let Ok((stream, peer)) = listener.system.accept() else { break };
-            admit(&shard, stream, peer);
+            admit(&shard, stream, peer, listener.opening);
         }
     }
     // Closing is not enough: the ring may still hold the socket for a while, and the kernel would go on to
@@ -84,11 +97,11 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
 }
 
 /// Takes up one connection, or tells it that there is no room.
-pub(super) fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr) {
+pub(super) fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, opening: Opening) {
     shard.meters().accepted.add(1);
     let Ok(socket) = Socket::new(stream, &shard.watches) else { return };
     if shard.connections.get() < shard.connections_max {
-        Servers::dispatch(shard, Downstream::new(shard, socket, peer.ip()));
+        Servers::dispatch(shard, Downstream::new(shard, socket, peer.ip(), opening));
         return;
     }
     shard.meters().refusals[Code::Overloaded as usize].add(1);

@@ -10,17 +10,20 @@ use crate::{
     base::{block::Block, clock::Moment},
     http::{
         HeadError, head,
+        preface::{self, Preface},
         scan::{HeadScan, Scan},
     },
     stage::refusal::{Code, Refusal},
 };
 
-use super::{Shard, request, socket::Socket, watch::Direction};
+use super::{Shard, accept::Opening, request, socket::Socket, watch::Direction};
 
 /// A client's connection; counted until dropped.
 pub(super) struct Downstream {
     pub(super) socket: Socket,
     pub(super) peer: IpAddr,
+    /// How it begins; plain once that is over.
+    opening: Opening,
     /// What was read and not yet used; while an exchange runs, its head is still in front.
     pub(super) block: Option<Block>,
     /// Requests read so far.
@@ -30,10 +33,10 @@ pub(super) struct Downstream {
 
 impl Downstream {
     /// Takes up a connection.
-    pub(super) fn new(shard: &Rc<Shard>, socket: Socket, peer: IpAddr) -> Self {
+    pub(super) fn new(shard: &Rc<Shard>, socket: Socket, peer: IpAddr, opening: Opening) -> Self {
         shard.connections.set(shard.connections.get() + 1);
         shard.meters().connections.add(1);
-        Self { socket, peer, block: None, requests: 0, shard: Rc::clone(shard) }
+        Self { socket, peer, opening, block: None, requests: 0, shard: Rc::clone(shard) }
     }
 }
 
@@ -68,6 +71,8 @@ pub(super) enum Arrival {
     Refused(Refusal, Moment),
     /// The client left, or never said anything.
     Nothing,
+    /// The connection did not begin as its address asks for: nobody knows who it is from, so nobody is answered.
+    Stranger,
 }
 
 /// How long a parting client is heard out, in milliseconds, and how many bytes of it.
@@ -169,6 +174,9 @@ impl Downstream {
                         match readable {
                             Ok(()) if shard.buffers.take_up(block) => continue,
                             Ok(()) => return refused(out_of_buffers()),
+                            Err(_) if self.opening == Opening::Proxied && !block.unread().is_empty() => {
+                                return Arrival::Stranger;
+                            }
                             Err(error)
                                 if error.kind() == io::ErrorKind::TimedOut && !block.unread().is_empty() =>
                             {
@@ -180,6 +188,21 @@ impl Downstream {
                 }
             }
             fresh = true;
+            if self.opening == Opening::Proxied {
+                match preface::parse(block.unread()) {
+                    Preface::Partial => continue,
+                    Preface::Malformed => return Arrival::Stranger,
+                    Preface::Whole(length, source) => {
+                        self.opening = Opening::Plain;
+                        self.peer = source.unwrap_or(self.peer);
+                        block.consume(length);
+                        block.compact_to(0);
+                        if block.unread().is_empty() {
+                            continue;
+                        }
+                    }
+                }
+            }
             // RFC 9112 section 2.2: one empty line before a request line is forgiven.
             if !leading_line && block.unread().starts_with(b"\r\n") {
                 leading_line = true;

@@ -25,13 +25,13 @@ mod simulation;
 mod socket;
 mod watch;
 
+pub use accept::{Bound, Opening};
 pub use buffers::BufferPlan;
 pub use ring::{Driver, Rung, probe};
 
 use std::{
     cell::{Cell, RefCell},
     io,
-    net::TcpListener,
     rc::Rc,
     sync::{Arc, mpsc},
     thread,
@@ -71,7 +71,7 @@ pub struct ShardPlan {
     /// The runtime it uses.
     pub driver: Driver,
     /// Its own listening sockets, one per address.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<Bound>,
     /// Downstream connections it holds at the most.
     pub connections_max: usize,
     /// The longest request head, in bytes.
@@ -191,7 +191,7 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
 }
 
 impl Shard {
-    fn new(plan: ShardPlan) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
+    fn new(plan: ShardPlan) -> io::Result<(Rc<Self>, Vec<Bound>)> {
         let clock = Clock::new();
         let mut desk = Desk::new(plan.tokens_max, fastrand::Rng::new());
         desk.revoked = plan.revoked.reader();

@@ -40,6 +40,10 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     let (verdict, mut exchange) = match arrival {
         Arrival::NotYet => return Next::Another,
         Arrival::Nothing => return Next::Close,
+        Arrival::Stranger => {
+            shard.meters().prefaces_refused.add(1);
+            return Next::Close;
+        }
         Arrival::Refused(refusal, started) => {
             let exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.note_read(downstream.block.as_ref().map_or(0, |block| block.unread().len()));

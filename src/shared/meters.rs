@@ -98,6 +98,8 @@ pub struct ShardMeters {
     pub accepted: Counter,
     /// Times accepting paused because the system had no descriptor or memory for another connection.
     pub accept_pauses: Counter,
+    /// Connections closed because they did not begin with the PROXY header that their address asks for.
+    pub prefaces_refused: Counter,
     /// Exchanges in flight now.
     pub in_flight: Counter,
     /// Requests answered by the gateway itself, by code.

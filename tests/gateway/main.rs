@@ -31,6 +31,7 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod proxied;
 mod quotas;
 mod reload;
 mod revocation;

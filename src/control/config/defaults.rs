@@ -17,8 +17,9 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 58] = [
+pub const DEFAULTS: [Default; 59] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
+    row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
     row("shards.count", "auto", "threads that serve; auto is one per usable CPU"),

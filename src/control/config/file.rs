@@ -20,6 +20,7 @@ use super::{
 
 pub(super) struct File {
     pub(super) listen: Vec<Field<SocketAddr>>,
+    pub(super) proxied: Vec<Field<SocketAddr>>,
     pub(super) admin: Option<Field<SocketAddr>>,
     pub(super) trusted_proxies: Vec<Field<String>>,
     pub(super) shards: Shards,
@@ -152,6 +153,9 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
     let mut listen = root.section("listen");
     let file = File {
         listen: read_addresses(&mut listen, issues),
+        proxied: listen.texts("proxied").map_or_else(Vec::new, |list| {
+            list.value.iter().filter_map(|address| socket_address(address, issues)).collect()
+        }),
         admin: {
             let admin = defaulted(&mut listen, "admin");
             socket_address(&admin, issues)

@@ -41,6 +41,8 @@ use super::{
 pub struct Plan {
     /// Where requests come in.
     pub listen: Vec<SocketAddr>,
+    /// Where connections come in that begin with a PROXY header.
+    pub proxied: Vec<SocketAddr>,
     /// Where the admin API is.
     pub admin: SocketAddr,
     /// Whose `X-Forwarded-For` is believed.
@@ -242,6 +244,7 @@ pub(super) fn build(
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
         listen: file.listen.iter().map(|address| address.value).collect(),
+        proxied: file.proxied.iter().map(|address| address.value).collect(),
         admin: file.admin?.value,
         trusted_proxies,
         shards,
@@ -279,7 +282,9 @@ pub(super) fn build(
 fn refuse_shared_addresses(file: &File, issues: &Issues) {
     let mut lines: HashMap<SocketAddr, usize> = HashMap::new();
     // Port 0 is another one each time.
-    for address in file.listen.iter().chain(&file.admin).filter(|address| address.value.port() != 0) {
+    for address in
+        file.listen.iter().chain(&file.proxied).chain(&file.admin).filter(|address| address.value.port() != 0)
+    {
         if let Some(line) = lines.insert(address.value, issues.line_of(address.at)) {
             address.wrong(issues, format!("{} stands on line {line} too", address.value));
         }

@@ -89,7 +89,7 @@ pub fn view(plan: &Plan) -> Value {
         })
         .collect();
     json!({
-        "listen": { "address": plan.listen, "admin": plan.admin },
+        "listen": { "address": plan.listen, "proxied": plan.proxied, "admin": plan.admin },
         "bounds": {
             "connections": plan.bounds.connections,
             "head_bytes_max": plan.bounds.head_bytes_max,

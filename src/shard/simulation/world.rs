@@ -278,7 +278,12 @@ impl World {
         let is_one_too_many = self.shard.connections.get() >= self.shard.connections_max;
         self.note(format_args!("client {number} arrives with {} requests", visit.asked.len()));
         self.clients.push(Client::new(number, visit, link, is_one_too_many));
-        accept::admit(&self.shard, stream, SocketAddr::new(Client::address(number), 1));
+        accept::admit(
+            &self.shard,
+            stream,
+            SocketAddr::new(Client::address(number), 1),
+            accept::Opening::Plain,
+        );
     }
 
     fn move_client(&mut self, place: usize) -> Result<(), String> {
