@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod observer;
 pub mod reload;
 pub mod revocation;
+pub mod seed;
 pub mod signals;
 pub mod token;
 pub mod topology;

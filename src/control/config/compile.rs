@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    super::seed::seed,
     consumer::{ApiKeyPlan, ConsumerPlan},
     plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
@@ -29,13 +30,16 @@ use super::{
 /// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
 ///
 /// # Errors
-/// An endpoint whose name has no address.
+/// An endpoint whose name has no address, or a system without random bytes.
 pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<Snapshot, String> {
     // The seed is the process's secret: nobody can choose keys that share a limit's slot.
-    let hasher = before.map_or_else(
-        || SipHasher13::new_with_keys(fastrand::u64(..), fastrand::u64(..)),
-        |before| before.hasher,
-    );
+    let hasher = match before {
+        Some(before) => before.hasher,
+        None => {
+            let [first, second] = seed()?;
+            SipHasher13::new_with_keys(first, second)
+        }
+    };
     let inheritance = Inheritance { before, shards };
     let key_sets =
         plan.key_sets.into_iter().enumerate().map(|(index, set)| key_set(index, set, hasher, before));

@@ -20,6 +20,8 @@ use crate::shared::revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, Revo
 
 use self::list::Mistake;
 
+use super::seed::seed;
+
 /// Entries the admin API can make; longer lists belong into the file.
 pub const ADMIN_ENTRIES_MAX: usize = 10_000;
 
@@ -72,7 +74,7 @@ impl Revocations {
     /// # Errors
     /// The file cannot be read or has a mistake.
     pub fn start(plan: RevocationPlan, now_s: i64) -> Result<Self, String> {
-        let fingerprints = Fingerprints::new([fastrand::u64(..), fastrand::u64(..)]);
+        let fingerprints = Fingerprints::new(seed()?);
         let entries = match &plan.file {
             None => Entries::default(),
             Some(path) => read_file(path, fingerprints, plan.entries_max, now_s)
