@@ -179,12 +179,20 @@ fn tell_rest(told: &mut Told<'_>, route: &Route, facts: &Facts<'_>, request: &Re
         return;
     }
     for limit in &route.limits {
-        let key = key_of(&limit.by, facts, request);
+        let consumer = facts.caller.as_ref().map(|caller| caller.consumer_hash);
+        if !limit.concerns(consumer, request.client_ip) {
+            told.step("limit", format_args!("by {}, from which this request is exempt", limit.by));
+            continue;
+        }
+        let (key, (quota, _)) = (key_of(&limit.by, facts, request), limit.quota_of(consumer));
         let shadow = match limit.mode {
             Mode::Enforce => "",
             Mode::Shadow => ", in shadow: refuses nobody",
         };
-        told.step("limit", format_args!("{:?} by {}, which is {key}{shadow}", limit.quota, limit.by));
+        told.step("limit", format_args!("{quota:?} by {}, which is {key}{shadow}", limit.by));
+    }
+    if route.cost > 1 {
+        told.step("limit", format_args!("a request costs {}", route.cost));
     }
     if route.limits.is_empty() {
         told.step("limit", format_args!("none"));

@@ -185,3 +185,26 @@ fn what_can_never_be_is_refused_by_check() {
         assert!(message.contains(words), "{lines}: {message}");
     }
 }
+
+#[test]
+fn explain_tells_the_limits_that_hold_for_the_caller() {
+    let endpoint = Endpoint::answering("ok");
+    let lines = "jwt = \"partners\"\ncost = 2\nlimit = [{ by = \"consumer\", quota = \"10/hour\" }, \
+                 { by = \"ip\", quota = \"20/hour\", mode = \"shadow\" }, \
+                 { by = \"route\", quota = \"30/hour\", exempt = [\"consumer:acme\"] }]";
+    let directory =
+        limited(&endpoint, lines).text("[[consumer]]\nid = \"acme\"\nquota = \"300/hour\"\n").write();
+    let token = valid_token("acme");
+    let told =
+        tollgate(directory.path(), &["explain", "--config", "tollgate.toml", "--token", &token, "GET", "/"]);
+    assert_eq!(told.status.code(), Some(0));
+    let told = String::from_utf8(told.stdout).unwrap();
+    for words in [
+        "300/3600s by consumer, which is acme\n",
+        "20/3600s by ip, which is 127.0.0.1, in shadow: refuses nobody\n",
+        "by route, from which this request is exempt\n",
+        "a request costs 2\n",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}

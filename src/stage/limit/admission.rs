@@ -130,19 +130,12 @@ fn effective<'s>(
     caller: Option<&Verified>,
 ) -> Result<Option<Effective<'s>>, Refusal> {
     let consumer = caller.map(|caller| caller.consumer_hash);
-    if limit.exempt.holds(consumer, request.client_ip) {
+    if !limit.concerns(consumer, request.client_ip) {
         return Ok(None);
     }
     let hash = key_hash(snapshot, limit, request, caller)
         .ok_or(Refusal::new(Code::LimitKeyMissing, "a header that a limit counts by"))?;
-    let own = consumer.filter(|_| limit.by == By::Consumer).and_then(|consumer| {
-        limit
-            .overrides
-            .binary_search_by_key(&consumer, |own| own.consumer_hash)
-            .ok()
-            .map(|at| &limit.overrides[at])
-    });
-    let (quota, table) = own.map_or((&limit.quota, &*limit.table), |own| (&own.quota, &*own.table));
+    let (quota, table) = limit.quota_of(consumer);
     Ok(Some(Effective { limit, quota, table, hash }))
 }
 

@@ -66,6 +66,22 @@ pub struct Limit {
     pub overrides: Box<[Override]>,
 }
 
+impl Limit {
+    /// Whether a request of this consumer, from this address, counts.
+    pub fn concerns(&self, consumer_hash: Option<u64>, client_ip: IpAddr) -> bool {
+        !self.exempt.holds(consumer_hash, client_ip)
+    }
+
+    /// The quota a request of this consumer is held to, and who has used how much of it.
+    pub fn quota_of(&self, consumer_hash: Option<u64>) -> (&Quota, &KeyTable) {
+        let own = consumer_hash.filter(|_| self.by == By::Consumer).and_then(|consumer| {
+            let found = self.overrides.binary_search_by_key(&consumer, |own| own.consumer_hash);
+            found.ok().map(|place| &self.overrides[place])
+        });
+        own.map_or((&self.quota, &*self.table), |own| (&own.quota, &*own.table))
+    }
+}
+
 /// What a limit does with a request that is too much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
