@@ -130,8 +130,10 @@ fn passes_a_reset_on() {
 /// Breaks when a client waits for ever for an upstream connection that cannot be.
 #[test]
 fn resets_the_client_of_a_target_that_refuses() {
-    let unused = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let relay = Relay::start(unused);
+    // Bound and not listening: nobody else is given the port meanwhile.
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let relay = Relay::start(bound.local_addr().expect("an address").as_socket().expect("an address of IP"));
     let mut client = relay.connect();
     let error = client.read(&mut [0; 1]).expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

@@ -1,7 +1,8 @@
 //! What cannot be measured is said, with what to do, and nothing is reported.
 
-use std::{fs, net::TcpListener};
+use std::{fs, net::SocketAddr};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::rig::{Upstream, loadtest};
@@ -18,9 +19,10 @@ fn refused(args: &[&str], parts: &[&str]) {
 
 #[test]
 fn a_target_that_refuses() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Bound and not listening: nobody else is given the port meanwhile.
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = bound.local_addr().unwrap().as_socket().unwrap().to_string();
     let url = format!("http://{address}/");
     for command in [
         &["run", "--closed", "--target"][..],

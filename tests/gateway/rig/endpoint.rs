@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::IntoRawFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -134,9 +135,14 @@ impl Endpoint {
         Self { address, record }
     }
 
-    /// An address where nobody listens.
+    /// An address where nobody listens. Its port stays taken until the process ends: given back, it could
+    /// be the next endpoint's of another test.
     pub(crate) fn nowhere() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let _kept = socket.into_raw_fd();
+        address
     }
 
     /// The requests that came, once there are at least so many. A request counts when its script has ended.
