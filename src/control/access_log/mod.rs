@@ -6,6 +6,7 @@
 
 mod format;
 mod generations;
+mod template;
 
 use std::{
     convert::Infallible,
@@ -27,7 +28,7 @@ use crate::{
     stage::snapshot::Snapshot,
 };
 
-pub use self::generations::Generations;
+pub use self::{generations::Generations, template::Template};
 
 use self::format::Formatter;
 

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-use super::plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan};
+use super::plan::{ClusterPlan, KeySetPlan, LogSink, Plan, RoutePlan};
 
 /// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
 ///
@@ -62,7 +62,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         },
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
-        logs_agents: plan.log.format == LogFormat::Combined && plan.log.sink != LogSink::Off,
+        logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })
 }
 

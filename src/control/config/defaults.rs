@@ -55,7 +55,7 @@ pub const DEFAULTS: [Default; 39] = [
     row("route.scopes", "none", "scopes a token must have, all of them"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("log.access", "access.log", "a path, `stdout` or `off`"),
-    row("log.format", "json", "json or combined"),
+    row("log.format", "json", "json, combined, or a line of your own with `{status}`, `{path}` … in it"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),
 ];
 

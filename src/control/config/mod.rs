@@ -10,6 +10,7 @@ mod file;
 mod issue;
 mod jwks;
 mod keys;
+mod log;
 pub mod plan;
 mod reader;
 mod values;

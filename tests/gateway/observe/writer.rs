@@ -221,3 +221,14 @@ fn standard_output_is_a_log_too_and_off_is_none() {
     assert!(last_lines(&mut gateway, "stdout").is_empty());
     assert!(!gateway.directory().join("access.log").exists());
 }
+
+#[test]
+fn lines_look_as_the_template_says() {
+    let endpoint = Endpoint::answering("ok");
+    let setup =
+        Setup::proxy(endpoint.address).set("log", "format = \"{method} {path} -> {status} [{user_agent}]\"");
+    let mut gateway = setup.start();
+    assert_eq!(gateway.client().get("/a?card=1", "User-Agent: x \"y\"\r\n").status, 200);
+    let lines = last_lines(&mut gateway, "access.log");
+    assert_eq!(lines, ["GET /a -> 200 [x \\x22y\\x22]"]);
+}
