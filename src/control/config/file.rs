@@ -8,7 +8,10 @@ use toml::de::DeTable;
 use super::{
     issue::Issues,
     reader::{Field, Section},
-    values::{bytes, defaulted, duration_ms, number, optional_bytes, percent, socket_address, whole_seconds},
+    values::{
+        bytes, defaulted, duration_ms, number, optional_bytes, optional_duration_ms, percent, socket_address,
+        whole_seconds,
+    },
 };
 
 pub(super) struct File {
@@ -120,6 +123,8 @@ pub(super) struct Log {
     pub(super) access: Field<String>,
     pub(super) format: Field<String>,
     pub(super) ring: u64,
+    pub(super) rotate_bytes: Option<u64>,
+    pub(super) rotate_age_ms: Option<u64>,
 }
 
 const MILLISECOND: u64 = 1;
@@ -183,6 +188,8 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
                 access: defaulted(&mut log, "access"),
                 format: defaulted(&mut log, "format"),
                 ring: bytes(&mut log, "ring", 64 * KIB..=1024 * MIB, issues),
+                rotate_bytes: optional_bytes(&mut log, "rotate_bytes", 4 * KIB..=TIB, issues),
+                rotate_age_ms: optional_duration_ms(&mut log, "rotate_age", SECOND..=366 * DAY, issues),
             };
             log.finish();
             read

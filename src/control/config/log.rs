@@ -2,13 +2,13 @@
 //!
 //! Opens nothing; whether a path can be written is tried when the log starts.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{
     super::access_log::Template,
     file::Log as FileLog,
     issue::Issues,
-    plan::{LogFormat, LogPlan, LogSink},
+    plan::{LogFormat, LogPlan, LogSink, Rotation},
     reader::Field,
     values::one_of,
 };
@@ -17,7 +17,8 @@ use super::{
 pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {
     let sink = sink(&log.access, directory, issues);
     let format = format(&log.format, issues)?;
-    Some(LogPlan { sink, format, ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX) })
+    let rotation = Rotation { bytes: log.rotate_bytes, age: log.rotate_age_ms.map(Duration::from_millis) };
+    Some(LogPlan { sink, format, ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX), rotation })
 }
 
 /// A word, or a template: whatever has a brace.
@@ -34,6 +35,8 @@ fn sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {
     match field.value.as_str() {
         "off" => LogSink::Off,
         "stdout" => LogSink::Stdout,
+        "syslog" => LogSink::Syslog("/dev/log".into()),
+        path if path.starts_with("syslog:") => LogSink::Syslog(directory.join(&path["syslog:".len()..])),
         path => {
             let path = directory.join(path);
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

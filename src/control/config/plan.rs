@@ -160,6 +160,17 @@ pub struct LogPlan {
     pub format: LogFormat,
     /// Bytes each shard can be ahead of the disk.
     pub ring_bytes: usize,
+    /// When a file is put aside for a new one.
+    pub rotation: Rotation,
+}
+
+/// When a log file has had enough; never if neither is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it would grow beyond this many bytes.
+    pub bytes: Option<u64>,
+    /// When it has been in use for so long.
+    pub age: Option<std::time::Duration>,
 }
 
 /// Where the access log goes.
@@ -171,6 +182,8 @@ pub enum LogSink {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+    /// The system's log daemon, at its unix datagram socket.
+    Syslog(PathBuf),
 }
 
 /// What the lines of the access log look like.

@@ -232,3 +232,111 @@ fn lines_look_as_the_template_says() {
     let lines = last_lines(&mut gateway, "access.log");
     assert_eq!(lines, ["GET /a -> 200 [x \\x22y\\x22]"]);
 }
+
+#[test]
+fn a_file_that_is_full_is_put_aside_and_loses_no_line() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = Setup::proxy(endpoint.address).set("log", "rotate_bytes = \"4KiB\"").start();
+    let aside = |gateway: &Gateway| {
+        let names = fs::read_dir(gateway.directory()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("access.log."));
+        names.sort();
+        names
+    };
+    let mut client = gateway.client();
+    let mut sent = 0;
+    while aside(&gateway).len() < 3 {
+        assert_eq!(client.get("/", &format!("X-Request-Id: r-{sent}\r\n")).status, 200);
+        sent += 1;
+        assert!(sent < 10_000, "no rotation");
+    }
+    let mut lines: Vec<String> = last_lines(&mut gateway, "access.log");
+    for name in aside(&gateway) {
+        assert!(fs::metadata(gateway.directory().join(&name)).unwrap().len() > 0, "{name} is empty");
+        lines.extend(raw_lines(&gateway, &name, 1));
+    }
+    let mut ids: Vec<String> =
+        lines.iter().map(|line| Line::parse(line).text("request_id").to_owned()).collect();
+    let mut expected: Vec<String> = (0..sent).map(|number| format!("r-{number}")).collect();
+    ids.sort();
+    expected.sort();
+    assert!(ids == expected, "{} lines for {sent} requests", ids.len());
+}
+
+#[test]
+fn a_file_that_is_old_is_put_aside() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = Setup::proxy(endpoint.address).set("log", "rotate_age = \"1s\"").start();
+    let mut client = gateway.client();
+    let mut sent = 0;
+    until("a second file", || {
+        assert_eq!(client.get("/", "").status, 200);
+        sent += 1;
+        fs::read_dir(gateway.directory())
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("access.log."))
+    });
+    last_lines(&mut gateway, "access.log");
+    let files = fs::read_dir(gateway.directory()).unwrap().map(|entry| entry.unwrap().file_name());
+    let files = files.filter(|name| name.to_string_lossy().starts_with("access.log"));
+    let lines: usize = files.map(|name| raw_lines(&gateway, &name.to_string_lossy(), 0).len()).sum();
+    assert_eq!(lines, sent);
+}
+
+#[test]
+fn a_directory_that_vanishes_is_said_once_and_found_again() {
+    let endpoint = Endpoint::answering("ok");
+    let setup = Setup::proxy(endpoint.address).set("log", "access = \"logs/access.log\"");
+    let directory = setup.write();
+    let logs = directory.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let mut gateway = setup.start_in(directory);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/", "").status, 200);
+    until("the first line", || counted(&gateway) == (1, 0));
+    fs::remove_dir_all(&logs).unwrap();
+    for lost in 1..=20 {
+        assert_eq!(client.get("/", "").status, 200);
+        until("a lost line", || counted(&gateway) == (1, lost));
+    }
+    let warnings = gateway.said().iter().filter(|line| line.contains("lines are being lost")).count();
+    assert_eq!(warnings, 1, "{:?}", gateway.said());
+    fs::create_dir(&logs).unwrap();
+    assert_eq!(client.get("/", "").status, 200);
+    until("a line", || counted(&gateway) == (2, 20));
+    let lines = last_lines(&mut gateway, "logs/access.log");
+    assert_eq!(tally(lines.iter().map(String::as_str)), (1, 20));
+}
+
+#[test]
+fn syslog_gets_a_message_for_each_line_and_is_found_again() {
+    let endpoint = Endpoint::answering("ok");
+    let setup = Setup::proxy(endpoint.address).set("log", "access = \"syslog:log.sock\"");
+    let directory = setup.write();
+    let path = directory.path().join("log.sock");
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let gateway = setup.start_in(directory);
+    let mut client = gateway.client();
+    let line = |daemon: &std::os::unix::net::UnixDatagram| {
+        daemon.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let mut bytes = [0; 4096];
+        let length = daemon.recv(&mut bytes).expect("a message");
+        let text = String::from_utf8(bytes[..length].to_vec()).unwrap();
+        let parts: Vec<&str> = text.splitn(8, ' ').collect();
+        assert_eq!((parts[0], parts[3], parts[5], parts[6]), ("<134>1", "tollgate", "access", "-"), "{text}");
+        assert!(parts[1].ends_with('Z') && parts[4].parse::<u32>().is_ok(), "{text}");
+        parts[7].to_owned()
+    };
+    assert_eq!(client.get("/1", "").status, 200);
+    assert_eq!(Line::parse(&line(&daemon)).text("path"), "/1");
+    drop(daemon);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(client.get("/2", "").status, 200);
+    until("a lost line", || counted(&gateway) == (1, 1));
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    assert_eq!(tally(std::iter::once(line(&daemon).as_str())), (0, 1));
+    assert_eq!(client.get("/3", "").status, 200);
+    assert_eq!(Line::parse(&line(&daemon)).text("path"), "/3");
+    gateway.stop();
+}
