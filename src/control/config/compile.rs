@@ -62,6 +62,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         },
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
+        log_sample_percent: plan.log.sample_percent,
         logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })
 }

@@ -123,6 +123,7 @@ pub(super) struct Log {
     pub(super) access: Field<String>,
     pub(super) format: Field<String>,
     pub(super) ring: u64,
+    pub(super) sample_percent: u64,
     pub(super) rotate_bytes: Option<u64>,
     pub(super) rotate_age_ms: Option<u64>,
 }
@@ -188,6 +189,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
                 access: defaulted(&mut log, "access"),
                 format: defaulted(&mut log, "format"),
                 ring: bytes(&mut log, "ring", 64 * KIB..=1024 * MIB, issues),
+                sample_percent: percent(&mut log, "sample", 0..=100, issues),
                 rotate_bytes: optional_bytes(&mut log, "rotate_bytes", 4 * KIB..=TIB, issues),
                 rotate_age_ms: optional_duration_ms(&mut log, "rotate_age", SECOND..=366 * DAY, issues),
             };

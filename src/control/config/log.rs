@@ -18,7 +18,14 @@ pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<L
     let sink = sink(&log.access, directory, issues);
     let format = format(&log.format, issues)?;
     let rotation = Rotation { bytes: log.rotate_bytes, age: log.rotate_age_ms.map(Duration::from_millis) };
-    Some(LogPlan { sink, format, ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX), rotation })
+    let sample_percent = u8::try_from(log.sample_percent).unwrap_or(100);
+    Some(LogPlan {
+        sink,
+        format,
+        sample_percent,
+        ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX),
+        rotation,
+    })
 }
 
 /// A word, or a template: whatever has a brace.

@@ -162,6 +162,8 @@ pub struct LogPlan {
     pub ring_bytes: usize,
     /// When a file is put aside for a new one.
     pub rotation: Rotation,
+    /// How many of a hundred successes have a line; all else has one.
+    pub sample_percent: u8,
 }
 
 /// When a log file has had enough; never if neither is given.

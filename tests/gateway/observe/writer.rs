@@ -340,3 +340,33 @@ fn syslog_gets_a_message_for_each_line_and_is_found_again() {
     assert_eq!(Line::parse(&line(&daemon)).text("path"), "/3");
     gateway.stop();
 }
+
+#[test]
+fn sampling_leaves_out_successes_only_and_everything_reconciles() {
+    const ROUNDS: u64 = 400;
+    let endpoint = Endpoint::scripted(|talk, seen| {
+        let status = if seen.target() == "/broken" { "500 Broken" } else { "200 OK" };
+        talk.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_str());
+    });
+    let setup = Setup::new()
+        .cluster("main", &[endpoint.address], "")
+        .route("all", "/good", "main", "")
+        .route("broken", "/broken", "main", "")
+        .set("log", "sample = \"25%\"");
+    let mut gateway = setup.start();
+    let mut client = gateway.client();
+    for _ in 0..ROUNDS {
+        for (path, status) in [("/good", 200), ("/broken", 500), ("/nowhere", 404)] {
+            assert_eq!(client.get(path, "").status, status);
+        }
+    }
+    let metric =
+        |gateway: &Gateway, name| Exposition::parse(&gateway.admin_get("/metrics").1).value(name, &[]) as u64;
+    let unsampled = metric(&gateway, "tollgate_log_unsampled_total");
+    until("all lines", || counted(&gateway).0 + unsampled == 3 * ROUNDS);
+    let lines = last_lines(&mut gateway, "access.log");
+    let of = |status| lines.iter().filter(|line| Line::parse(line).number("status") == status).count() as u64;
+    assert_eq!((of(500), of(404), of(200) + unsampled), (ROUNDS, ROUNDS, ROUNDS));
+    // One in four, give or take more than eight standard deviations.
+    assert!((30..=170).contains(&of(200)), "{} of {ROUNDS}", of(200));
+}
