@@ -14,6 +14,7 @@ use crate::{
 use super::{
     super::config::plan::LogFormat,
     generations::Generations,
+    pan,
     template::{Piece, Template, Value},
 };
 
@@ -51,6 +52,28 @@ impl Formatter {
         if self.snapshot.as_ref().is_none_or(|snapshot| snapshot.generation != record.generation) {
             self.snapshot = self.generations.find(record.generation);
         }
+        // Everything in a record that a client can have chosen.
+        let texts = [
+            record.request_id,
+            record.consumer,
+            record.method,
+            record.path,
+            record.referer,
+            record.user_agent,
+        ];
+        let [request_id, consumer, method, path, referer, user_agent] = &texts.map(pan::mask);
+        let trace = hex_digits(record.trace_id);
+        let record = &Record {
+            request_id,
+            consumer,
+            method,
+            path,
+            referer,
+            user_agent,
+            // No trace has this id.
+            trace_id: if pan::mask(&trace)[..] == trace[..] { record.trace_id } else { 0 },
+            ..*record
+        };
         match &self.format {
             LogFormat::Json => self.json(out, shard, record),
             LogFormat::Combined => combined(out, record),
@@ -337,6 +360,28 @@ mod tests {
              route-0|-|429|quota_exceeded|quota|payments|127.0.0.1:9002|0|not-sent|1|2|3|4|HTTP/1.0|-|\
              curl \\x22x\\x22\\x0A\n"
         );
+    }
+
+    #[test]
+    fn no_card_number_in_any_field_reaches_any_line() {
+        let (card, spaced) = ("4111111111111111", "4111 1111-1111 1111");
+        for text in [card, spaced, "%34111%20111111111111", "\\u0034111111111111111"] {
+            let text = text.as_bytes();
+            let record = Record {
+                request_id: text,
+                method: text,
+                referer: text,
+                user_agent: text,
+                trace_id: 0xa_4111_1111_1111_1111_a000_0000,
+                ..record(text, text)
+            };
+            let all = "{request_id} {trace_id} {consumer} {method} {path} {referer} {user_agent} {reason}";
+            let template = LogFormat::Template(Template::parse(all).unwrap());
+            for format in [LogFormat::Json, LogFormat::Combined, template] {
+                let line = line(format, &record);
+                assert!(!line.contains("1111"), "{line}");
+            }
+        }
     }
 
     #[test]

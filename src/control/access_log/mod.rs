@@ -7,6 +7,7 @@
 mod format;
 mod generations;
 mod output;
+mod pan;
 mod template;
 
 use std::{
