@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     super::config::plan::LogFormat,
+    consumer_key::ConsumerKey,
     generations::Generations,
     pan,
     template::{Piece, Template, Value},
@@ -21,6 +22,8 @@ use super::{
 /// Makes lines of records.
 pub(super) struct Formatter {
     format: LogFormat,
+    /// Consumers are shown as their hashes under it, if it is there.
+    consumer_key: Option<ConsumerKey>,
     generations: Generations,
     /// The one the last record referred to.
     snapshot: Option<Arc<Snapshot>>,
@@ -38,8 +41,12 @@ struct Gap {
 }
 
 impl Formatter {
-    pub(super) fn new(format: LogFormat, generations: Generations) -> Self {
-        Self { format, generations, snapshot: None, second: None }
+    pub(super) fn new(
+        format: LogFormat,
+        consumer_key: Option<ConsumerKey>,
+        generations: Generations,
+    ) -> Self {
+        Self { format, consumer_key, generations, snapshot: None, second: None }
     }
 
     /// Lets go of the snapshot of the last record.
@@ -62,10 +69,14 @@ impl Formatter {
             record.user_agent,
         ];
         let [request_id, consumer, method, path, referer, user_agent] = &texts.map(pan::mask);
+        let hash = match &self.consumer_key {
+            Some(key) if !record.consumer.is_empty() => Some(key.hash(record.consumer)),
+            _ => None,
+        };
         let trace = hex_digits(record.trace_id);
         let record = &Record {
             request_id,
-            consumer,
+            consumer: hash.as_ref().map_or(consumer, |hash| hash),
             method,
             path,
             referer,
@@ -330,7 +341,7 @@ mod tests {
     fn line(format: LogFormat, record: &Record<'_>) -> String {
         let snapshot = Arc::new(fixture::snapshot(vec![fixture::route("/pay", 0)]));
         let mut out = Vec::new();
-        Formatter::new(format, Generations::new(snapshot)).line(&mut out, 1, record);
+        Formatter::new(format, None, Generations::new(snapshot)).line(&mut out, 1, record);
         String::from_utf8(out).unwrap()
     }
 

@@ -4,6 +4,7 @@
 //! was full or the disk is, is counted, and a `log_gap` line says how many are missing as soon as one can
 //! be written again. A shard never notices.
 
+mod consumer_key;
 mod format;
 mod generations;
 mod output;
@@ -27,7 +28,7 @@ use crate::{
     stage::snapshot::Snapshot,
 };
 
-pub use self::{generations::Generations, template::Template};
+pub use self::{consumer_key::ConsumerKey, generations::Generations, template::Template};
 
 use self::{
     format::Formatter,
@@ -99,7 +100,7 @@ impl AccessLog {
         let generations = Generations::new(snapshot);
         let mut writer = Writer {
             output: Output::open(&plan.sink, plan.rotation)?,
-            formatter: Formatter::new(plan.format.clone(), generations.clone()),
+            formatter: Formatter::new(plan.format.clone(), plan.consumer_key.clone(), generations.clone()),
             rings,
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             batch_lines: 0,

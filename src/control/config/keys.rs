@@ -109,7 +109,7 @@ fn key(key: &FileKey, secrets: &Secrets<'_>, issues: &Issues) -> Option<Key> {
     made?.map_err(|mistake| source.wrong(issues, mistake)).ok()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
@@ -172,7 +172,7 @@ fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, String> {
 }
 
 /// One trailing newline is the editor's, not the secret's.
-fn without_newline(secret: &[u8]) -> &[u8] {
+pub(super) fn without_newline(secret: &[u8]) -> &[u8] {
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     secret.strip_suffix(b"\r").unwrap_or(secret)
 }

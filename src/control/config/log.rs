@@ -5,9 +5,10 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    super::access_log::Template,
+    super::access_log::{ConsumerKey, Template},
     file::Log as FileLog,
     issue::Issues,
+    keys::{read, without_newline},
     plan::{LogFormat, LogPlan, LogSink, Rotation},
     reader::Field,
     values::one_of,
@@ -17,6 +18,15 @@ use super::{
 pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {
     let sink = sink(&log.access, directory, issues);
     let format = format(&log.format, issues)?;
+    let consumer_key = log.consumer_key_file.as_ref().map(|field| {
+        let key =
+            read(&directory.join(&field.value)).and_then(|bytes| ConsumerKey::new(without_newline(&bytes)));
+        key.map_err(|mistake| field.wrong(issues, mistake)).ok()
+    });
+    let consumer_key = match consumer_key {
+        Some(None) => return None,
+        key => key.flatten(),
+    };
     let rotation = Rotation { bytes: log.rotate_bytes, age: log.rotate_age_ms.map(Duration::from_millis) };
     let sample_percent = u8::try_from(log.sample_percent).unwrap_or(100);
     Some(LogPlan {
@@ -25,6 +35,7 @@ pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<L
         sample_percent,
         ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX),
         rotation,
+        consumer_key,
     })
 }
 

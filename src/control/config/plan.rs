@@ -23,7 +23,10 @@ use crate::{
 };
 
 use super::{
-    super::{access_log::Template, topology::CpuChoice},
+    super::{
+        access_log::{ConsumerKey, Template},
+        topology::CpuChoice,
+    },
     Environment,
     file::{Cluster as FileCluster, File, Limit as FileLimit, Route as FileRoute},
     issue::Issues,
@@ -162,6 +165,8 @@ pub struct LogPlan {
     pub ring_bytes: usize,
     /// When a file is put aside for a new one.
     pub rotation: Rotation,
+    /// What consumers are hashed with, if they are.
+    pub consumer_key: Option<ConsumerKey>,
     /// How many of a hundred successes have a line; all else has one.
     pub sample_percent: u8,
 }
