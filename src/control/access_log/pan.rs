@@ -21,9 +21,8 @@ const ESCAPE_BYTES_MAX: usize = 6;
 
 /// `text` with a `*` for each byte of each digit of a card number in it.
 pub(super) fn mask(text: &[u8]) -> Cow<'_, [u8]> {
-    let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
     let is_cut = text.len() >= TEXT_BYTES_MAX;
-    if digits < *DIGITS.start() && !is_cut {
+    if !is_cut && !is_suspect(text) {
         return Cow::Borrowed(text);
     }
     let mut hits = vec![false; text.len()];
@@ -44,6 +43,25 @@ pub(super) fn mask(text: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text);
     }
     text.iter().zip(hits).map(|(&byte, hit)| if hit { b'*' } else { byte }).collect::<Vec<u8>>().into()
+}
+
+/// Whether a closer look is needed: nearly all texts have too few digits in a row and no escapes.
+fn is_suspect(text: &[u8]) -> bool {
+    let mut digits = 0;
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'%' | b'\\' => {
+                return text.iter().filter(|byte| byte.is_ascii_digit()).count() >= *DIGITS.start();
+            }
+            byte if parts(byte) => {}
+            _ => digits = 0,
+        }
+        if digits >= *DIGITS.start() {
+            return true;
+        }
+    }
+    false
 }
 
 /// A byte as it is read, and which bytes of the text it was made of.
