@@ -115,13 +115,12 @@ impl Gateway {
             .map(|_| log_ring(log_plan.ring_bytes))
             .map(|(sender, receiver)| (Some(sender), receiver))
             .unzip();
-        let (log, mut senders): (_, Vec<Option<LogSender>>) = match log_plan.sink {
+        let (log, mut senders): (_, Vec<Option<LogSender>>) = match &log_plan.sink {
             LogSink::Off => (None, (0..shards).map(|_| None).collect()),
             sink => {
-                let log = AccessLog::start(&sink, log_plan.format, receivers, Arc::clone(&snapshot))
-                    .map_err(|error| {
-                        StartError::Refused(format!("log.access: {sink:?} cannot be opened: {error}"))
-                    })?;
+                let log = AccessLog::start(&log_plan, receivers, Arc::clone(&snapshot)).map_err(|error| {
+                    StartError::Refused(format!("log.access: {sink:?} cannot be opened: {error}"))
+                })?;
                 (Some(log), senders)
             }
         };

@@ -198,6 +198,8 @@ fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {
         view.log.as_ref().map_or((0, 0), |log| (log.written.load(Ordering::Relaxed), log.dropped()));
     let none: [(&str, &str); 0] = [];
     out.counters("tollgate_log_lines", "Lines written to the access log", &[(none, written)])?;
+    let unsampled = view.shards.sum(|meters| &meters.log_unsampled);
+    out.counters("tollgate_log_unsampled", "Successes that log.sample left out", &[(none, unsampled)])?;
     out.counters("tollgate_log_dropped", "Lines missing from the access log", &[(none, dropped)])?;
     let names: Vec<String> = (0..view.drivers.len()).map(|shard| shard.to_string()).collect();
     let busy: Vec<_> = names

@@ -158,6 +158,12 @@ impl<'s> Exchange<'s> {
         }
         let mut log = shard.log.borrow_mut();
         let Some(log) = &mut *log else { return };
+        let sample = self.snapshot.log_sample_percent;
+        // The shard's own dice: an id that the client chose would let it choose to be overlooked.
+        if sample < 100 && outcome.is_success() && shard.desk.borrow_mut().rng.u8(..100) >= sample {
+            shard.meters().log_unsampled.add(1);
+            return;
+        }
         let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
         let record = Record {
             minor_version: u8::from(self.version == Version::Http11),

@@ -112,6 +112,8 @@ pub struct ShardMeters {
     pub added: Histogram,
     /// Records handed to the log, dropped ones included.
     pub log_records: Counter,
+    /// Successes of which `log.sample` keeps no record.
+    pub log_unsampled: Counter,
     /// Blocks rented now.
     pub blocks: Counter,
     /// The system's number for the shard's thread.

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest text that travels in a record; longer ones are cut.
-const TEXT_BYTES_MAX: usize = 2048;
+pub const TEXT_BYTES_MAX: usize = 2048;
 
 /// How far a request got, seen from its endpoint. In the order of what can have happened there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -101,5 +101,6 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         keepalive_requests: 1_000,
         fields_max: 100,
         logs_agents: false,
+        log_sample_percent: 100,
     }
 }

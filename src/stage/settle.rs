@@ -36,6 +36,14 @@ impl Outcome<'_> {
         }
     }
 
+    /// Whether an endpoint's 2xx or 3xx reached the client whole. Nothing else is a success to the log.
+    pub fn is_success(&self) -> bool {
+        (200..400).contains(&self.status)
+            && self.refusal.is_none()
+            && self.reason.is_empty()
+            && self.delivery == Delivery::Answered
+    }
+
     /// The code of the gateway's own answer.
     pub fn code(&self) -> Option<Code> {
         self.refusal.as_ref().map(|refusal| refusal.code)

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub fields_max: usize,
     /// Whether the log shows `Referer` and `User-Agent`.
     pub logs_agents: bool,
+    /// How many of a hundred successes the log shows.
+    pub log_sample_percent: u8,
 }
 
 /// How long a downstream connection may keep us waiting, in milliseconds.

@@ -275,3 +275,13 @@ fn a_path_that_is_not_text_works_too() {
         .unwrap();
     assert_eq!(code(&output), Some(0), "{}", said(&output));
 }
+
+#[test]
+fn a_key_for_consumers_that_is_too_short_or_absent_is_refused() {
+    for (file, said) in [("short.key", "the key has 10 bytes; at least 32"), ("no.key", "cannot be read")] {
+        let output = check(&format!("{GOOD}[log]\nconsumer_key_file = \"{file}\"\n"));
+        assert_eq!(code(&output), Some(78));
+        assert!(self::said(&output).contains("log.consumer_key_file"), "{}", self::said(&output));
+        assert!(self::said(&output).contains(said), "{}", self::said(&output));
+    }
+}

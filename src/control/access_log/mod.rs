@@ -4,15 +4,16 @@
 //! was full or the disk is, is counted, and a `log_gap` line says how many are missing as soon as one can
 //! be written again. A shard never notices.
 
+mod consumer_key;
 mod format;
 mod generations;
+mod output;
+mod pan;
+mod template;
 
 use std::{
     convert::Infallible,
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::fd::AsFd,
-    path::Path,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,11 +28,14 @@ use crate::{
     stage::snapshot::Snapshot,
 };
 
-pub use self::generations::Generations;
+pub use self::{consumer_key::ConsumerKey, generations::Generations, template::Template};
 
-use self::format::Formatter;
+use self::{
+    format::Formatter,
+    output::{Output, Stuck},
+};
 
-use super::config::plan::{LogFormat, LogSink};
+use super::config::plan::LogPlan;
 
 /// Lines are written when this many bytes have come together, or when there are no more.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -83,16 +87,11 @@ impl LogCounts {
 }
 
 impl AccessLog {
-    /// Opens `sink` and starts writing what comes out of `rings`, one per shard.
+    /// Opens the sink of `plan` and starts writing what comes out of `rings`, one per shard.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn start(
-        sink: &LogSink,
-        format: LogFormat,
-        rings: Vec<LogReceiver>,
-        snapshot: Arc<Snapshot>,
-    ) -> io::Result<Self> {
+    pub fn start(plan: &LogPlan, rings: Vec<LogReceiver>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
         let counts = Arc::new(LogCounts {
             ring_dropped: rings.iter().map(LogReceiver::dropped_handle).collect(),
             ..LogCounts::default()
@@ -100,8 +99,8 @@ impl AccessLog {
         let (orders, received) = mpsc::channel();
         let generations = Generations::new(snapshot);
         let mut writer = Writer {
-            output: Output::open(sink)?,
-            formatter: Formatter::new(format, generations.clone()),
+            output: Output::open(&plan.sink, plan.rotation)?,
+            formatter: Formatter::new(plan.format.clone(), plan.consumer_key.clone(), generations.clone()),
             rings,
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             batch_lines: 0,
@@ -244,64 +243,4 @@ impl Writer {
             self.lost += lines;
         }
     }
-}
-
-/// Where lines go.
-struct Output {
-    sink: LogSink,
-    file: File,
-    /// The last write stopped within a line.
-    torn: bool,
-}
-
-/// A write that did not get everything out.
-struct Stuck {
-    /// Bytes that did.
-    written: usize,
-    error: io::Error,
-}
-
-impl Output {
-    fn open(sink: &LogSink) -> io::Result<Self> {
-        let file = match sink {
-            LogSink::File(path) => append(path)?,
-            LogSink::Stdout | LogSink::Off => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-        };
-        Ok(Self { sink: sink.clone(), file, torn: false })
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        *self = Self::open(&self.sink)?;
-        Ok(())
-    }
-
-    /// Writes whole lines.
-    fn write(&mut self, lines: &[u8]) -> Result<(), Stuck> {
-        if self.torn {
-            self.put(b"\n").map_err(|stuck| Stuck { written: 0, ..stuck })?;
-            self.torn = false;
-        }
-        let result = self.put(lines);
-        if let Err(Stuck { written: written @ 1.., .. }) = result {
-            self.torn = lines[written - 1] != b'\n';
-        }
-        result
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Stuck> {
-        let mut written = 0;
-        while written < bytes.len() {
-            match self.file.write(&bytes[written..]) {
-                Ok(0) => return Err(Stuck { written, error: io::ErrorKind::WriteZero.into() }),
-                Ok(more) => written += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Stuck { written, error }),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }

@@ -23,7 +23,7 @@ use crate::{
 use super::{
     super::seed::seed,
     consumer::{ApiKeyPlan, ConsumerPlan},
-    plan::{ClusterPlan, KeySetPlan, LogFormat, LogSink, Plan, RoutePlan},
+    plan::{ClusterPlan, KeySetPlan, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
 };
 
@@ -72,7 +72,8 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         },
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
-        logs_agents: plan.log.format == LogFormat::Combined && plan.log.sink != LogSink::Off,
+        log_sample_percent: plan.log.sample_percent,
+        logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })
 }
 

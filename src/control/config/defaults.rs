@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 59] = [
+pub const DEFAULTS: [Default; 63] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
@@ -74,8 +74,12 @@ pub const DEFAULTS: [Default; 59] = [
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
     row("revocation.entries", "100000", "the most entries of that file"),
-    row("log.access", "access.log", "a path, `stdout` or `off`"),
-    row("log.format", "json", "json or combined"),
+    row("log.access", "access.log", "a path, `stdout`, `syslog` (`/dev/log`), `syslog:PATH` or `off`"),
+    row("log.format", "json", "json, combined, or a line of your own with `{status}`, `{path}` … in it"),
+    row("log.consumer_key_file", "none", "with it, lines show consumers as hashes under this key (HMAC-SHA256, 128 bits), never as they are; at least 32 bytes"),
+    row("log.sample", "100%", "of successes (an endpoint's 2xx or 3xx that arrived whole): how many have a line; refusals and failures always have one"),
+    row("log.rotate_bytes", "never", "a file that would grow beyond it is renamed, with the time in its name, and a new one begun"),
+    row("log.rotate_age", "never", "the same for a file that has been written for so long"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),
 ];
 

@@ -13,8 +13,8 @@ use super::{
     reader::{Field, Section},
     revocation::{self, Revocation},
     values::{
-        bytes, defaulted, duration_ms, number, optional_bytes, optional_number, percent, socket_address,
-        whole_seconds,
+        bytes, defaulted, duration_ms, number, optional_bytes, optional_duration_ms, optional_number,
+        percent, socket_address, whole_seconds,
     },
 };
 
@@ -132,6 +132,10 @@ pub(super) struct Log {
     pub(super) access: Field<String>,
     pub(super) format: Field<String>,
     pub(super) ring: u64,
+    pub(super) consumer_key_file: Option<Field<String>>,
+    pub(super) sample_percent: u64,
+    pub(super) rotate_bytes: Option<u64>,
+    pub(super) rotate_age_ms: Option<u64>,
 }
 
 const MILLISECOND: u64 = 1;
@@ -204,6 +208,10 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
                 access: defaulted(&mut log, "access"),
                 format: defaulted(&mut log, "format"),
                 ring: bytes(&mut log, "ring", 64 * KIB..=1024 * MIB, issues),
+                consumer_key_file: log.text("consumer_key_file"),
+                sample_percent: percent(&mut log, "sample", 0..=100, issues),
+                rotate_bytes: optional_bytes(&mut log, "rotate_bytes", 4 * KIB..=TIB, issues),
+                rotate_age_ms: optional_duration_ms(&mut log, "rotate_age", SECOND..=366 * DAY, issues),
             };
             log.finish();
             read

@@ -134,7 +134,7 @@ fn check_issuer(url: &Field<String>, issues: &Issues) {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
@@ -197,7 +197,7 @@ fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, String> {
 }
 
 /// One trailing newline is the editor's, not the secret's.
-fn without_newline(secret: &[u8]) -> &[u8] {
+pub(super) fn without_newline(secret: &[u8]) -> &[u8] {
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     secret.strip_suffix(b"\r").unwrap_or(secret)
 }

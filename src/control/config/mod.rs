@@ -13,6 +13,7 @@ mod issue;
 pub(super) mod jwks;
 mod keys;
 pub mod limits;
+mod log;
 pub mod plan;
 mod reader;
 mod revocation;

@@ -23,14 +23,19 @@ use crate::{
 };
 
 use super::{
-    super::{revocation::RevocationPlan, topology::CpuChoice},
+    super::{
+        access_log::{ConsumerKey, Template},
+        revocation::RevocationPlan,
+        topology::CpuChoice,
+    },
     Environment,
     access::{self, AccessPlan},
     consumer::{self, ConsumerPlan},
-    file::{Cluster as FileCluster, File, Log as FileLog, Route as FileRoute},
+    file::{Cluster as FileCluster, File, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
     limits::{self, LimitPlan},
+    log,
     reader::Field,
     revocation,
     values::one_of,
@@ -174,6 +179,21 @@ pub struct LogPlan {
     pub format: LogFormat,
     /// Bytes each shard can be ahead of the disk.
     pub ring_bytes: usize,
+    /// When a file is put aside for a new one.
+    pub rotation: Rotation,
+    /// What consumers are hashed with, if they are.
+    pub consumer_key: Option<ConsumerKey>,
+    /// How many of a hundred successes have a line; all else has one.
+    pub sample_percent: u8,
+}
+
+/// When a log file has had enough; never if neither is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it would grow beyond this many bytes.
+    pub bytes: Option<u64>,
+    /// When it has been in use for so long.
+    pub age: Option<std::time::Duration>,
 }
 
 /// Where the access log goes.
@@ -185,15 +205,30 @@ pub enum LogSink {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+    /// The system's log daemon, at its unix datagram socket.
+    Syslog(PathBuf),
 }
 
 /// What the lines of the access log look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object each.
     Json,
     /// As Apache and nginx write them.
     Combined,
+    /// As the configuration spells them.
+    Template(Template),
+}
+
+impl LogFormat {
+    /// Whether lines show `Referer` or `User-Agent`.
+    pub fn shows_agents(&self) -> bool {
+        match self {
+            Self::Json => false,
+            Self::Combined => true,
+            Self::Template(template) => template.shows_agents(),
+        }
+    }
 }
 
 /// Checks `file`; `None` if some mistake left a hole. Relative paths refer to `directory`.
@@ -240,7 +275,7 @@ pub(super) fn build(
     );
     let revocation = revocation::plan(&file.revocation, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
-    let log = log(&file.log, directory, issues);
+    let log = log::plan(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
         listen: file.listen.iter().map(|address| address.value).collect(),
@@ -530,27 +565,4 @@ fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
         field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
     }
     count
-}
-
-fn log(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {
-    let sink = log_sink(&log.access, directory, issues);
-    let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
-    Some(LogPlan { sink, format: one_of(&log.format, &formats, issues)?, ring_bytes: usize(log.ring) })
-}
-
-fn log_sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {
-    match field.value.as_str() {
-        "off" => LogSink::Off,
-        "stdout" => LogSink::Stdout,
-        path => {
-            let path = directory.join(path);
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            if path.is_dir() {
-                field.wrong(issues, format!("{} is a directory; name a file in it", path.display()));
-            } else if parent.is_some_and(|parent| !parent.is_dir()) {
-                field.wrong(issues, format!("the directory of {} does not exist", path.display()));
-            }
-            LogSink::File(path)
-        }
-    }
 }

@@ -241,3 +241,9 @@ fn the_demo_is_a_good_file() {
     let demo = |variable: &str| (variable == "TOLLGATE_DEMO_KEY").then(|| vec![b'k'; 40]);
     assert!(parse(Path::new("demo.toml"), text, &demo).is_ok());
 }
+
+#[test]
+fn a_template_with_an_unknown_field_is_refused_by_its_name() {
+    let found = mistake("access = \"off\"", "access = \"off\"\nformat = \"{status} {pth}\"");
+    assert!(found.ends_with("log.format: there is no field {pth}; did you mean {path}?"), "{found}");
+}

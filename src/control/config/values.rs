@@ -42,6 +42,17 @@ pub(super) fn duration_ms(
     duration_of(&field, range, issues)
 }
 
+/// A duration that may be left out.
+pub(super) fn optional_duration_ms(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+    issues: &Issues,
+) -> Option<u64> {
+    let field = section.text(key)?;
+    Some(duration_of(&field, range, issues))
+}
+
 /// A duration of whole seconds such as `"5s"`, within `range` seconds: what is compared with the whole
 /// seconds of a token's dates.
 pub(super) fn whole_seconds(

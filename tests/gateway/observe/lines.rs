@@ -432,3 +432,30 @@ fn combined_lines_are_what_every_log_reader_knows() {
     assert!(KEYS.iter().all(|key| !lines[0].contains(&format!("\"{key}\":"))), "one format at a time");
     gateway.stop();
 }
+
+#[test]
+fn consumers_are_hashed_under_a_key_that_is_long_enough() {
+    let endpoint = Endpoint::answering("ok");
+    let setup = Setup::new()
+        .keys("")
+        .cluster("main", &[endpoint.address], "")
+        .route("pay", "/pay", "main", "jwt = \"partners\"")
+        .set("log", "consumer_key_file = \"consumer.key\"");
+    let directory = setup.write();
+    std::fs::write(directory.path().join("consumer.key"), "k".repeat(32) + "\n").unwrap();
+    let mut gateway = setup.start_in(directory);
+    let mut client = gateway.client();
+    for (consumer, status) in [("acme", 200), ("zeta", 200), ("acme", 200)] {
+        assert_eq!(client.get("/pay", &bearer(&valid_token(consumer))).status, status);
+    }
+    assert_eq!(client.get("/pay", "").status, 401);
+    let lines = last_lines(&mut gateway, "access.log");
+    let consumers: Vec<String> =
+        lines.iter().map(|line| Line::parse(line).text("consumer").to_owned()).collect();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[b'k'; 32]);
+    let hash = |consumer: &str| -> String {
+        let tag = ring::hmac::sign(&key, consumer.as_bytes());
+        tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    assert_eq!(consumers, [hash("acme"), hash("zeta"), hash("acme"), "-".to_owned()]);
+}

@@ -161,8 +161,10 @@ fn a_full_disk_stops_no_request_and_is_said_once_there_is_room() {
         assert_eq!(client.get("/", "").status, 200);
     }
     until("the counters", || counted(&gateway) == (0, 20));
-    let warnings = gateway.said().iter().filter(|line| line.contains("lines are being lost")).count();
-    assert_eq!(warnings, 1, "{:?}", gateway.said());
+    // It was said before it was counted, but what is said takes a while to get here.
+    let warnings = || gateway.said().iter().filter(|line| line.contains("lines are being lost")).count();
+    until("the warning", || warnings() > 0);
+    assert_eq!(warnings(), 1, "{:?}", gateway.said());
     fs::remove_file(&log).unwrap();
     gateway.signal("USR1");
     // Without another request.
@@ -220,4 +222,155 @@ fn standard_output_is_a_log_too_and_off_is_none() {
     assert_eq!(counted(&gateway), (0, 0));
     assert!(last_lines(&mut gateway, "stdout").is_empty());
     assert!(!gateway.directory().join("access.log").exists());
+}
+
+#[test]
+fn lines_look_as_the_template_says() {
+    let endpoint = Endpoint::answering("ok");
+    let setup =
+        Setup::proxy(endpoint.address).set("log", "format = \"{method} {path} -> {status} [{user_agent}]\"");
+    let mut gateway = setup.start();
+    assert_eq!(gateway.client().get("/a?card=1", "User-Agent: x \"y\"\r\n").status, 200);
+    let lines = last_lines(&mut gateway, "access.log");
+    assert_eq!(lines, ["GET /a -> 200 [x \\x22y\\x22]"]);
+}
+
+#[test]
+fn a_file_that_is_full_is_put_aside_and_loses_no_line() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = Setup::proxy(endpoint.address).set("log", "rotate_bytes = \"4KiB\"").start();
+    let aside = |gateway: &Gateway| {
+        let names = fs::read_dir(gateway.directory()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("access.log."));
+        names.sort();
+        names
+    };
+    let mut client = gateway.client();
+    let mut sent = 0;
+    while aside(&gateway).len() < 3 {
+        assert_eq!(client.get("/", &format!("X-Request-Id: r-{sent}\r\n")).status, 200);
+        sent += 1;
+        assert!(sent < 10_000, "no rotation");
+    }
+    let mut lines: Vec<String> = last_lines(&mut gateway, "access.log");
+    for name in aside(&gateway) {
+        assert!(fs::metadata(gateway.directory().join(&name)).unwrap().len() > 0, "{name} is empty");
+        lines.extend(raw_lines(&gateway, &name, 1));
+    }
+    let mut ids: Vec<String> =
+        lines.iter().map(|line| Line::parse(line).text("request_id").to_owned()).collect();
+    let mut expected: Vec<String> = (0..sent).map(|number| format!("r-{number}")).collect();
+    ids.sort();
+    expected.sort();
+    assert!(ids == expected, "{} lines for {sent} requests", ids.len());
+}
+
+#[test]
+fn a_file_that_is_old_is_put_aside() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = Setup::proxy(endpoint.address).set("log", "rotate_age = \"1s\"").start();
+    let mut client = gateway.client();
+    let mut sent = 0;
+    until("a second file", || {
+        assert_eq!(client.get("/", "").status, 200);
+        sent += 1;
+        fs::read_dir(gateway.directory())
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("access.log."))
+    });
+    last_lines(&mut gateway, "access.log");
+    let files = fs::read_dir(gateway.directory()).unwrap().map(|entry| entry.unwrap().file_name());
+    let files = files.filter(|name| name.to_string_lossy().starts_with("access.log"));
+    let lines: usize = files.map(|name| raw_lines(&gateway, &name.to_string_lossy(), 0).len()).sum();
+    assert_eq!(lines, sent);
+}
+
+#[test]
+fn a_directory_that_vanishes_is_said_once_and_found_again() {
+    let endpoint = Endpoint::answering("ok");
+    let setup = Setup::proxy(endpoint.address).set("log", "access = \"logs/access.log\"");
+    let directory = setup.write();
+    let logs = directory.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let mut gateway = setup.start_in(directory);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/", "").status, 200);
+    until("the first line", || counted(&gateway) == (1, 0));
+    fs::remove_dir_all(&logs).unwrap();
+    for lost in 1..=20 {
+        assert_eq!(client.get("/", "").status, 200);
+        until("a lost line", || counted(&gateway) == (1, lost));
+    }
+    // It was said before it was counted, but what is said takes a while to get here.
+    let warnings = || gateway.said().iter().filter(|line| line.contains("lines are being lost")).count();
+    until("the warning", || warnings() > 0);
+    assert_eq!(warnings(), 1, "{:?}", gateway.said());
+    fs::create_dir(&logs).unwrap();
+    assert_eq!(client.get("/", "").status, 200);
+    until("a line", || counted(&gateway) == (2, 20));
+    let lines = last_lines(&mut gateway, "logs/access.log");
+    assert_eq!(tally(lines.iter().map(String::as_str)), (1, 20));
+}
+
+#[test]
+fn syslog_gets_a_message_for_each_line_and_is_found_again() {
+    let endpoint = Endpoint::answering("ok");
+    let setup = Setup::proxy(endpoint.address).set("log", "access = \"syslog:log.sock\"");
+    let directory = setup.write();
+    let path = directory.path().join("log.sock");
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let gateway = setup.start_in(directory);
+    let mut client = gateway.client();
+    let line = |daemon: &std::os::unix::net::UnixDatagram| {
+        daemon.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let mut bytes = [0; 4096];
+        let length = daemon.recv(&mut bytes).expect("a message");
+        let text = String::from_utf8(bytes[..length].to_vec()).unwrap();
+        let parts: Vec<&str> = text.splitn(8, ' ').collect();
+        assert_eq!((parts[0], parts[3], parts[5], parts[6]), ("<134>1", "tollgate", "access", "-"), "{text}");
+        assert!(parts[1].ends_with('Z') && parts[4].parse::<u32>().is_ok(), "{text}");
+        parts[7].to_owned()
+    };
+    assert_eq!(client.get("/1", "").status, 200);
+    assert_eq!(Line::parse(&line(&daemon)).text("path"), "/1");
+    drop(daemon);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(client.get("/2", "").status, 200);
+    until("a lost line", || counted(&gateway) == (1, 1));
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    assert_eq!(tally(std::iter::once(line(&daemon).as_str())), (0, 1));
+    assert_eq!(client.get("/3", "").status, 200);
+    assert_eq!(Line::parse(&line(&daemon)).text("path"), "/3");
+    gateway.stop();
+}
+
+#[test]
+fn sampling_leaves_out_successes_only_and_everything_reconciles() {
+    const ROUNDS: u64 = 400;
+    let endpoint = Endpoint::scripted(|talk, seen| {
+        let status = if seen.target() == "/broken" { "500 Broken" } else { "200 OK" };
+        talk.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_str());
+    });
+    let setup = Setup::new()
+        .cluster("main", &[endpoint.address], "")
+        .route("all", "/good", "main", "")
+        .route("broken", "/broken", "main", "")
+        .set("log", "sample = \"25%\"");
+    let mut gateway = setup.start();
+    let mut client = gateway.client();
+    for _ in 0..ROUNDS {
+        for (path, status) in [("/good", 200), ("/broken", 500), ("/nowhere", 404)] {
+            assert_eq!(client.get(path, "").status, status);
+        }
+    }
+    let metric =
+        |gateway: &Gateway, name| Exposition::parse(&gateway.admin_get("/metrics").1).value(name, &[]) as u64;
+    let unsampled = metric(&gateway, "tollgate_log_unsampled_total");
+    until("all lines", || counted(&gateway).0 + unsampled == 3 * ROUNDS);
+    let lines = last_lines(&mut gateway, "access.log");
+    let of = |status| lines.iter().filter(|line| Line::parse(line).number("status") == status).count() as u64;
+    assert_eq!((of(500), of(404), of(200) + unsampled), (ROUNDS, ROUNDS, ROUNDS));
+    // One in four, give or take more than eight standard deviations.
+    assert!((30..=170).contains(&of(200)), "{} of {ROUNDS}", of(200));
 }
