@@ -49,7 +49,7 @@ fn beyond_the_bound_critical_routes_are_turned_away_last() {
         assert_eq!(client.answer().status, 200);
     }
     assert_eq!(turned_away.get("/normal", "").status, 200, "on the connection that was turned away");
-    assert_eq!(endpoint.count(), 11);
+    assert_eq!(endpoint.seen(11).len(), 11);
     let log = gateway.log(13);
     let reasons: Vec<_> =
         log.iter().filter(|line| line["status"] == 503).map(|line| &line["reason"]).collect();

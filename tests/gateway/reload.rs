@@ -75,6 +75,7 @@ fn sixty_reloads_under_load_cost_no_request() {
         drop(stop);
         clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>()
     });
+    until("all scripts to end", || endpoints.iter().map(Endpoint::count).sum::<usize>() >= sent);
     let seen: Vec<Vec<u8>> =
         endpoints.iter().flat_map(|endpoint| endpoint.seen(endpoint.count())).map(|seen| seen.body).collect();
     assert_eq!(seen.len(), sent, "each exactly once");
