@@ -36,6 +36,7 @@ use crate::{
     },
     shard::{self, Bound, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
+        key_table::KeyTable,
         lifecycle::{Lifecycle, Phase},
         log_ring::{LogSender, log_ring},
         meters::{PerShard, ShardMeters},
@@ -373,10 +374,7 @@ fn memory_sum(
         .routes()
         .iter()
         .flat_map(|route| &route.limits)
-        .map(|limit| {
-            let words: usize = limit.quota.windows().iter().map(|window| window.words()).sum();
-            limit.table.capacity() * (words + 1) * 8
-        })
+        .map(|limit| KeyTable::bytes_for(limit.table.windows(), limit.table.capacity()))
         .sum();
     let parts = [
         ("buffers", buffers.bytes() * shards),

@@ -74,6 +74,11 @@ impl Clock {
     }
 }
 
+/// Reads `CLOCK_MONOTONIC`, in microseconds: later than every [`Moment`] that anybody has acted on.
+pub fn monotonic_us() -> u64 {
+    read_us(libc::CLOCK_MONOTONIC)
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::new()

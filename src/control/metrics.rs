@@ -179,7 +179,7 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.gauges("tollgate_jwks_current", "Whether the issuer's last answer was a good one", &current)?;
     out.counters("tollgate_jwks_fetches", "Times the issuer was asked for its keys", &fetches)?;
     let mut limits = Vec::new();
-    let mut keys = 0;
+    let (mut keys, mut cells, mut displaced) = (0, 0, 0);
     for route in view.snapshot.routes.routes().iter().filter(|route| !route.limits.is_empty()) {
         let admitted = route.meters.sum(|meters| &meters.admitted);
         let limited = route.meters.sum(|meters| &meters.limited);
@@ -187,10 +187,25 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
         limits.push(([("route", &*route.name), ("decision", "refuse")], limited));
         let shadow = route.meters.sum(|meters| &meters.shadow_limited);
         limits.push(([("route", &*route.name), ("decision", "shadow_refuse")], shadow));
-        keys += route.limits.iter().map(|limit| limit.table.occupied() as u64).sum::<u64>();
+        for limit in &route.limits {
+            keys += limit.table.occupied() as u64;
+            cells += limit.table.in_cells() as u64;
+            displaced += limit.table.displaced();
+        }
     }
     out.counters("tollgate_limit_decisions", "What the limits of a route decided", &limits)?;
-    out.gauge("tollgate_limit_keys", "Keys the limits hold", keys)
+    out.gauge("tollgate_limit_keys", "Keys the limits hold", keys)?;
+    out.gauge(
+        "tollgate_limit_cells",
+        "Windows of keys that are near their limit and counted in cells",
+        cells,
+    )?;
+    let none: [(&str, &str); 0] = [];
+    out.counters(
+        "tollgate_limit_displaced",
+        "Keys that made room for others while some of their quota was used",
+        &[(none, displaced)],
+    )
 }
 
 fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {

@@ -66,7 +66,7 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     };
     shard.meters().in_flight.subtract(1);
     if outcome.delivery == Delivery::NotSent {
-        exchange.facts.admission.refund();
+        exchange.facts.admission.refund(shard.clock.recent());
     }
     exchange.settle(shard, downstream, &outcome); // 9 log
     downstream.end_exchange();

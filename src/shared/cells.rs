@@ -1,4 +1,4 @@
-//! Window cells: one key's use of one window of its quota, exact over all shards.
+//! Window cells: one key's use of a sliding window, exact over all shards.
 //!
 //! A quota of L per window W is split over m cells that together hold L units. A cell is one word, the
 //! time of its last use and how many units it has handed out since it was last reopened; it reopens only
@@ -9,7 +9,10 @@
 //!
 //! Times are microseconds on the monotonic clock, given by the caller.
 
-use super::sync::{AtomicU64, Ordering};
+use super::{
+    sync::{AtomicU64, Ordering},
+    window::Standing,
+};
 
 /// Cells of a window with room to spare. More cells lose less at the edge (at most 1/m of L when a client
 /// paces itself exactly at its limit), fewer are quicker to walk.
@@ -23,18 +26,18 @@ const USED_MASK: u64 = (1 << USED_BITS) - 1;
 /// Words in front of the cells: `closed_until` and `hint`.
 const HEADER_WORDS: usize = 2;
 
-/// The most units a window can hold: beyond it a key's cells would no longer fit a page or two.
+/// The most units a sliding window can hold: beyond it a key's cells would no longer fit a page or two.
 pub const LIMIT_MAX: u32 = 1024 * UNITS_MAX;
 
-/// One window of a quota: at most `limit` units in any `length_us` microseconds.
+/// At most `limit` units in any `length_us` microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct Sliding {
     limit: u32,
     length_us: u64,
     cells: u32,
 }
 
-impl Window {
+impl Sliding {
     /// A window of `limit` units, 1 to [`LIMIT_MAX`], per `length_us` microseconds.
     pub fn new(limit: u32, length_us: u64) -> Option<Self> {
         if limit == 0 || limit > LIMIT_MAX || length_us == 0 {
@@ -68,7 +71,7 @@ impl Window {
 /// One key's cells for one window. All-zero words are a key that was never used.
 #[derive(Clone, Copy)]
 pub struct Cells<'a> {
-    window: Window,
+    window: Sliding,
     words: &'a [AtomicU64],
 }
 
@@ -82,20 +85,9 @@ pub struct Claim {
     after: u64,
 }
 
-/// What is left of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Units that can be claimed now.
-    pub remaining: u32,
-    /// When one more unit opens; now or earlier if `remaining` is not zero.
-    pub opens_us: u64,
-    /// When all units are open again, if nothing is claimed until then.
-    pub full_us: u64,
-}
-
 impl<'a> Cells<'a> {
-    /// The cells of `window` in `words`, of which there must be [`Window::words`].
-    pub fn new(window: Window, words: &'a [AtomicU64]) -> Self {
+    /// The cells of `window` in `words`, of which there must be [`Sliding::words`].
+    pub fn new(window: Sliding, words: &'a [AtomicU64]) -> Self {
         debug_assert_eq!(words.len(), window.words());
         Self { window, words }
     }
@@ -225,9 +217,19 @@ impl<'a> Cells<'a> {
         times.filter(|&at_us| open_at(at_us) >= units).min().unwrap_or(now_us + self.window.length_us)
     }
 
-    /// When this key will be as if never used, all its units open.
-    pub fn fresh_us(self, now_us: u64) -> u64 {
-        self.standing(now_us).full_us
+    /// Makes the cells those of a key that was never used.
+    pub fn clear(self) {
+        for word in self.words {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every unit is open at `now_us`: nothing would be lost by [`Cells::clear`].
+    pub fn is_fresh(self, now_us: u64) -> bool {
+        self.words[HEADER_WORDS..].iter().all(|word| {
+            let (last_us, used) = unpack(word.load(Ordering::Relaxed));
+            used == 0 || last_us + self.window.length_us <= now_us
+        })
     }
 
     fn hint(self) -> u32 {

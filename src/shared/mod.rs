@@ -7,12 +7,14 @@
 //! | crossing | written by | read by | bound | ordering |
 //! |---|---|---|---|---|
 //! | [`cells`] | every shard | every shard | cells of one key | relaxed: each cell is its own proof |
-//! | [`key_table`] | every shard | every shard, metrics | `limit_keys` per limit | `SeqCst` fences around eviction |
+//! | [`key_table`] | every shard | every shard, metrics | `limit_keys` per limit | `SeqCst` fences around lost places |
 //! | [`load`] | every shard | every shard, metrics | one word per endpoint | relaxed: a count, not a message |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
 //! | [`log_ring`] | its own shard | log writer | `log.ring` bytes per shard | rtrb's release/acquire |
 
+pub mod bucket;
+pub mod calendar;
 pub mod cells;
 pub mod counter;
 pub mod key_table;
@@ -23,6 +25,8 @@ pub mod meters;
 pub mod record;
 pub mod revoked;
 mod sync;
+mod tally;
+pub mod window;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rig::{Answer, Client, Endpoint, Gateway, Setup, bearer, until, valid_token};
+use crate::{
+    config::{check, said},
+    rig::{Answer, Client, Endpoint, Gateway, Setup, bearer, now_s, until, valid_token},
+};
 
 /// Everything goes to `endpoint`, within `limits`.
 fn limited(endpoint: &Endpoint, limits: &str) -> Setup {
@@ -152,7 +155,7 @@ fn requests_that_fail_for_another_reason_charge_nothing() {
              limit = [{ by = \"consumer\", quota = \"2/hour\" }, { by = \"ip\", quota = \"2/hour\" }]",
         )
         .start();
-    let claims = serde_json::json!({ "sub": "acme", "exp": crate::rig::now_s() + 60, "scope": "pay" });
+    let claims = serde_json::json!({ "sub": "acme", "exp": now_s() + 60, "scope": "pay" });
     let good = bearer(&crate::rig::mint(&claims));
     let forged = format!("{}x\r\n", good.trim_end());
     for _ in 0..3 {
@@ -188,8 +191,7 @@ fn each_key_has_a_quota_of_its_own() {
         .start();
     let mut client = gateway.client();
     let mut ask = |path: &str, fields: &str| client.get(path, fields).status;
-    let other_token =
-        crate::rig::mint(&serde_json::json!({ "sub": "acme", "exp": crate::rig::now_s() + 61 }));
+    let other_token = crate::rig::mint(&serde_json::json!({ "sub": "acme", "exp": now_s() + 61 }));
     assert_eq!(ask("/consumer", &bearer(&valid_token("acme"))), 200);
     assert_eq!(ask("/consumer", &bearer(&other_token)), 429, "another token of the same consumer");
     assert_eq!(ask("/consumer", &bearer(&valid_token("acme ".trim()))), 429);
@@ -342,9 +344,9 @@ fn retry_after_is_true() {
 }
 
 #[test]
-fn a_full_table_refuses_newcomers_and_serves_those_who_are_in() {
+fn a_full_table_makes_room_and_forgives_nobody() {
     let endpoint = Endpoint::answering("ok");
-    let gateway = limited(&endpoint, "{ by = \"header:X-Key\", quota = \"3 per 2 seconds\" }")
+    let gateway = limited(&endpoint, "{ by = \"header:X-Key\", quota = \"3/hour\" }")
         .set("bounds", "limit_keys = 8")
         .start();
     let mut client = gateway.client();
@@ -352,15 +354,84 @@ fn a_full_table_refuses_newcomers_and_serves_those_who_are_in() {
     for number in 0..8 {
         assert_eq!(admitted(&mut client, 1, &key(number)), 1);
     }
-    let refused = client.get("/", &key(8));
-    assert_eq!(gateway.metric("tollgate_limit_keys"), 8.0);
+    // A newcomer counts as having used as much as the one who made room, who comes back with what it had left.
+    assert_eq!(admitted(&mut client, 3, &key(8)), 2);
     for number in 0..8 {
-        assert_eq!(admitted(&mut client, 3, &key(number)), 2, "nobody lost a unit to the newcomer");
+        assert!(admitted(&mut client, 3, &key(number)) <= 2, "{number} was forgiven what it had used");
     }
-    assert!(gateway.log(9).iter().any(|line| line["reason"] == "limit table full"));
-    let asked_at = Instant::now();
+    assert!(gateway.metric("tollgate_limit_displaced_total") >= 1.0);
+    assert_eq!(gateway.metric("tollgate_limit_keys"), 8.0);
+    // Once all have used all, there is nobody to make room.
+    for number in 100..120 {
+        admitted(&mut client, 3, &key(number));
+    }
+    let refused = client.get("/", &key(200));
     let (retry_after, _) = read_refusal(&refused);
-    assert!((1..=2).contains(&retry_after), "{retry_after}");
-    until("the table to have room again", || client.get("/", &key(8)).status == 200);
-    assert!(asked_at.elapsed() < Duration::from_secs(15), "keys that are as good as new make room");
+    assert!((3_500..=3_600).contains(&retry_after), "{retry_after}");
+    until("a line that says why", || {
+        gateway.lines_so_far("access.log").iter().any(|line| line["reason"] == "limit table full")
+    });
+}
+
+/// Breaks if a quota by the calendar were anything but what its period has left, or its end another.
+#[test]
+fn by_the_calendar_all_comes_back_at_its_end() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway =
+        limited(&endpoint, "{ by = \"route\", strategy = \"calendar\", quota = \"5/month;3/day\" }").start();
+    let mut client = gateway.client();
+    // Midnight may come between.
+    assert!((3..=5).contains(&admitted(&mut client, 10, "")));
+    let (retry_after, _) = read_refusal(&client.get("/", ""));
+    let day_s = 86_400;
+    let left_s = day_s - now_s() % day_s;
+    assert!(
+        (left_s..=left_s + 20).contains(&retry_after) || retry_after > day_s,
+        "{retry_after} of {left_s}"
+    );
+}
+
+/// Breaks if a bucket held more or less than its burst, or filled at another rate.
+#[test]
+fn a_bucket_lets_its_burst_through_and_then_its_rate() {
+    let endpoint = Endpoint::answering("ok");
+    let bucket = "{ by = \"route\", strategy = \"token-bucket\", rate = \"1/hour\", burst = 7 }";
+    let gateway = limited(&endpoint, bucket).start();
+    let mut client = gateway.client();
+    assert_eq!(admitted(&mut client, 20, ""), 7);
+    let refused = client.get("/", "");
+    let (retry_after, _) = read_refusal(&refused);
+    assert!((3_500..=3_600).contains(&retry_after), "{retry_after}");
+    assert_eq!(refused.field("RateLimit-Policy"), Some("\"route-25200s\";q=7;w=25200"));
+    // One that fills while we look.
+    let quick = bucket.replace("1/hour", "20/second");
+    let gateway = limited(&endpoint, &quick).start();
+    let mut client = gateway.client();
+    assert!(admitted(&mut client, 7, "") == 7);
+    until("more to flow in", || client.get("/", "").status == 200);
+}
+
+/// Breaks if what belongs to one strategy were taken, and forgotten, in another.
+#[test]
+fn strategies_have_what_they_need_and_nothing_else() {
+    for (limit, expected) in [
+        ("strategy = \"exactly\", quota = \"1/second\"", "strategy: \"exactly\" is not one of"),
+        (
+            "strategy = \"token-bucket\", quota = \"1/second\", rate = \"1/second\", burst = 1",
+            "a token bucket has a rate",
+        ),
+        ("strategy = \"token-bucket\", rate = \"1/second\"", "burst: is missing"),
+        ("strategy = \"token-bucket\", burst = 3", "rate: is missing"),
+        ("strategy = \"token-bucket\", rate = \"1/second;5/day\", burst = 3", "a bucket has one rate"),
+        ("strategy = \"calendar\", quota = \"10/second\"", "the calendar has a minute"),
+        ("quota = \"1/second\", burst = 3", "belongs to strategy = \"token-bucket\""),
+        ("mode = \"shadow\"", "quota: is missing"),
+    ] {
+        let text = format!(
+            "[[cluster]]\nname = \"main\"\nendpoints = [{{ address = \"127.0.0.1:1\" }}]\n\
+             [[route]]\nname = \"all\"\npath = \"/\"\ncluster = \"main\"\nlimit = [{{ by = \"ip\", {limit} }}]\n"
+        );
+        let output = check(&text);
+        assert!(!output.status.success() && said(&output).contains(expected), "{limit}: {}", said(&output));
+    }
 }

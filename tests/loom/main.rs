@@ -4,14 +4,35 @@
 //! The files are included by path, so what is checked is what ships. Each model is kept small enough to
 //! be exhausted in seconds.
 
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "the models use parts of the files")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "the models use parts of the files"
+)]
 
+#[path = "../../src/shared/bucket.rs"]
+mod bucket;
+#[path = "../../src/shared/calendar.rs"]
+mod calendar;
 #[path = "../../src/shared/cells.rs"]
 mod cells;
-#[path = "../../src/shared/key_table.rs"]
+#[path = "../../src/base/clock.rs"]
+mod clock;
+#[path = "../../src/shared/key_table/mod.rs"]
 mod key_table;
 #[path = "../../src/shared/load.rs"]
 mod load;
+#[path = "../../src/shared/tally.rs"]
+mod tally;
+#[path = "../../src/shared/window.rs"]
+mod window;
+
+/// As in `src/`.
+mod base {
+    pub(crate) use super::clock;
+}
 
 /// Stands in for `src/shared/sync.rs`.
 mod sync {
@@ -28,14 +49,45 @@ mod sync {
 
 use std::sync::Arc;
 
-use cells::{Cells, Window};
-use key_table::KeyTable;
+use base::clock::Moment;
+use cells::{Cells, Sliding};
+use key_table::{KeyTable, settle};
 use load::Load;
 use sync::{AtomicU64, Ordering};
+use window::Window;
 
+fn at(us: u64) -> Moment {
+    Moment { monotonic_us: us, unix_us: us }
+}
+
+/// One unit for the key that hashes to `hash`, as the gateway takes it, but for another try where it does not count.
+fn admit(table: &KeyTable, hash: u64, now: Moment) -> bool {
+    let Ok(slot) = table.slot(hash, now) else { return false };
+    let usage = table.usage(slot, 0);
+    let claim = usage.claim_up_to(1, now);
+    settle();
+    claim.is_ok_and(|claim| usage.is_current() && usage.holds(&claim))
+}
+
+fn left(table: &KeyTable, hash: u64, now: Moment) -> u32 {
+    let slot = table.slot(hash, now).expect("a slot");
+    table.usage(slot, 0).standing(now).remaining
+}
+
+/// Every interleaving.
 fn model(body: impl Fn() + Sync + Send + 'static) {
+    check(None, body);
+}
+
+/// Every interleaving in which a thread is interrupted once.
+fn model_of_one_interruption(body: impl Fn() + Sync + Send + 'static) {
+    check(Some(1), body);
+}
+
+fn check(interruptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = interruptions;
+    builder.max_branches = 20_000;
     builder.check(body);
 }
 
@@ -43,7 +95,7 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn racing_claims_never_admit_more() {
     model(|| {
-        let window = Window::new(2, 1_000).unwrap();
+        let window = Sliding::new(2, 1_000).unwrap();
         let words: Arc<[AtomicU64]> = sync::zeroed_words(window.words()).into();
         let other = {
             let words = Arc::clone(&words);
@@ -62,7 +114,7 @@ fn racing_claims_never_admit_more() {
 #[test]
 fn undoing_gives_back_exactly_one() {
     model(|| {
-        let window = Window::new(2, 1_000).unwrap();
+        let window = Sliding::new(2, 1_000).unwrap();
         let words: Arc<[AtomicU64]> = sync::zeroed_words(window.words()).into();
         let other = {
             let words = Arc::clone(&words);
@@ -82,45 +134,116 @@ fn undoing_gives_back_exactly_one() {
 #[test]
 fn a_new_key_gets_one_slot() {
     model(|| {
-        let table = Arc::new(KeyTable::new(&[Window::new(1, 1_000).unwrap()], 1));
-        let admit = |table: &KeyTable| {
-            let slot = table.slot(7, 0).unwrap();
-            table.cells(slot, 0).claim(5_000).is_ok() && table.confirm(slot)
-        };
+        let table = Arc::new(KeyTable::new(&[small(1)], 1));
         let other = {
             let table = Arc::clone(&table);
-            loom::thread::spawn(move || admit(&table))
+            loom::thread::spawn(move || admit(&table, 7, at(5_000)))
         };
-        let mine = admit(&table);
+        let mine = admit(&table, 7, at(5_000));
         assert!(mine != other.join().unwrap());
     });
 }
 
-/// A claim races with the eviction of its key: if the claim was confirmed, the key still has its slot and
-/// the unit is charged to it.
+fn small(limit: u32) -> Window {
+    Window::Sliding(Sliding::new(limit, 1_000).expect("a window"))
+}
+
+/// A claim races with the eviction of its key: if it counted, the key is still charged for it, in its slot or by the
+/// floor it finds when it comes back.
 #[test]
-fn an_eviction_never_loses_a_confirmed_claim() {
+fn an_eviction_never_loses_a_claim_that_counts() {
     model(|| {
-        let table = Arc::new(KeyTable::new(&[Window::new(1, 1_000).unwrap()], 1));
-        // Fill the set with keys that have nothing to lose.
+        let table = Arc::new(KeyTable::new(&[small(2)], 1));
+        // A full set: whoever has nothing to lose, key 2 above all, makes room.
         for key in 2..10 {
-            table.slot(key, 0).unwrap();
+            table.slot(key, at(0)).unwrap();
         }
         let evictor = {
             let table = Arc::clone(&table);
             loom::thread::spawn(move || {
-                // A newcomer takes the first slot, that of key 2.
-                let _ = table.slot(10, 5_000);
+                let _ = table.slot(10, at(5_000));
             })
         };
-        let slot = table.slot(2, 5_000).unwrap();
-        let claimed = table.cells(slot, 0).claim(5_000);
-        let confirmed = table.confirm(slot);
+        let counts = admit(&table, 2, at(5_000));
         evictor.join().unwrap();
-        if claimed.is_ok() && confirmed {
-            let slot = table.slot(2, 5_001).unwrap();
-            assert_eq!(table.cells(slot, 0).standing(5_001).remaining, 0);
+        if counts {
+            assert!(left(&table, 2, at(5_001)) <= 1);
         }
+    });
+}
+
+/// The same for a key that is pushed out although it owes something, and whose use is a word.
+#[test]
+fn who_is_pushed_out_comes_back_owing_what_counted() {
+    model(|| {
+        let table = Arc::new(KeyTable::new(&[small(200)], 1));
+        for key in 2..10 {
+            for _ in 0..if key == 2 { 1 } else { 2 } {
+                assert!(admit(&table, key, at(5_000)));
+            }
+        }
+        let evictor = {
+            let table = Arc::clone(&table);
+            loom::thread::spawn(move || {
+                let _ = table.slot(10, at(5_001));
+            })
+        };
+        let counts = admit(&table, 2, at(5_001));
+        evictor.join().unwrap();
+        assert!(left(&table, 2, at(5_002)) <= 199 - u32::from(counts));
+    });
+}
+
+/// Two shards bring a key to the point at which it gets cells; none of what counted is lost on the way.
+#[test]
+fn moving_to_cells_loses_no_claim() {
+    model(|| {
+        let table = Arc::new(KeyTable::new(&[small(17)], 1));
+        assert!(admit(&table, 2, at(5_000)));
+        let other = {
+            let table = Arc::clone(&table);
+            loom::thread::spawn(move || admit(&table, 2, at(5_001)))
+        };
+        let counts = 1 + u32::from(admit(&table, 2, at(5_002))) + u32::from(other.join().unwrap());
+        assert_eq!(left(&table, 2, at(5_003)), 17 - counts);
+    });
+}
+
+/// A key with cells claims again after a long time while its slot is given to another: what counted is not lost.
+#[test]
+fn a_slot_with_cells_is_taken_only_from_who_has_nothing_to_lose() {
+    model(|| {
+        let table = Arc::new(KeyTable::new(&[small(17)], 1));
+        for key in 2..10 {
+            let last_us = if key == 2 { 1_000 } else { 5_000 };
+            // So many that they keep their slots; the last get cells only when they come near their limit.
+            (0..9).for_each(|_| assert!(admit(&table, key, at(last_us))));
+        }
+        let taker = {
+            let table = Arc::clone(&table);
+            loom::thread::spawn(move || table.slot(10, at(5_001)).is_ok())
+        };
+        let counts = admit(&table, 2, at(5_001));
+        let is_taken = taker.join().unwrap();
+        assert!(!(counts && is_taken), "the newcomer has the slot, and the old key its unit");
+    });
+}
+
+/// The same while its cells alone are given to another.
+#[test]
+fn cells_are_taken_only_from_who_has_nothing_to_lose() {
+    model_of_one_interruption(|| {
+        let table = Arc::new(KeyTable::with_blocks(&[small(17)], 1, 1));
+        (0..2).for_each(|_| assert!(admit(&table, 2, at(1_000))));
+        (0..8).for_each(|_| assert!(admit(&table, 3, at(5_000))));
+        assert_eq!(table.in_cells(), 1);
+        let taker = {
+            let table = Arc::clone(&table);
+            loom::thread::spawn(move || admit(&table, 3, at(5_001)))
+        };
+        let counts = admit(&table, 2, at(5_001));
+        assert!(taker.join().unwrap(), "with or without cells there is room");
+        assert!(!counts || left(&table, 2, at(5_002)) <= 16);
     });
 }
 

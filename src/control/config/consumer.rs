@@ -13,7 +13,7 @@ use crate::stage::{
 
 use super::{
     issue::Issues,
-    limits,
+    limits::{self, Allowance},
     plan::{methods, refer, unique},
     reader::{Field, Section},
     values::{optional_number, unix_seconds},
@@ -24,7 +24,7 @@ pub(super) struct Consumer {
     pub(super) id: Option<Field<String>>,
     pub(super) allow: Option<Vec<Allow>>,
     pub(super) api_keys: Vec<ApiKey>,
-    pub(super) quota: Option<Field<String>>,
+    pub(super) allowance: Allowance,
     pub(super) in_flight: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Consumer {
         id: section.required_text("id"),
         allow: section.has("allow").then(|| section.sections("allow").into_iter().map(read_allow).collect()),
         api_keys: section.sections("api_keys").into_iter().map(read_api_key).collect(),
-        quota: section.text("quota"),
+        allowance: limits::read_allowance(&mut section, issues),
         in_flight: optional_number(&mut section, "in_flight", 1..=10_000_000, issues),
     };
     section.finish();
@@ -144,7 +144,7 @@ pub(super) fn plan(
                 api_key(key, digest, issues)
             });
             let api_keys = keys.collect();
-            let quota = consumer.quota.as_ref().and_then(|text| limits::quota(text, cost, issues));
+            let quota = consumer.allowance.quota(cost, issues);
             let in_flight = consumer.in_flight.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
             Some(ConsumerPlan { id: id?.value.clone(), allow, api_keys, quota, in_flight })
         })

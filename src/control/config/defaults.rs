@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 63] = [
+pub const DEFAULTS: [Default; 65] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
@@ -34,7 +34,7 @@ pub const DEFAULTS: [Default; 63] = [
     row("bounds.buffer_bytes", "256MiB", "memory for buffers per shard; beyond it: 503 `overloaded`"),
     row("bounds.in_flight", "2048", "requests being served at once, per shard; beyond it: 503 `overloaded`"),
     row("bounds.critical_share", "10%", "of `in_flight` and of the buffers: kept for routes whose `priority` is critical"),
-    row("bounds.limit_keys", "65536", "keys each limit can count at the same time; beyond it newcomers get 429"),
+    row("bounds.limit_keys", "65536", "keys each limit can count at the same time; beyond it those that used least make room, and newcomers count as having used as much"),
     row("bounds.tokens", "4096", "verified tokens each shard remembers"),
     row("timeouts.head", "10s", "a whole request head, from its first byte; then 408"),
     row("timeouts.body", "30s", "between two reads of a request body (then 408), or two writes of an answer"),
@@ -48,7 +48,7 @@ pub const DEFAULTS: [Default; 63] = [
     row("jwt.jwks_refresh", "10m", "how often `jwks_url` is asked; when a token names an unknown key, sooner, but not within 30 s"),
     row("jwt.roles_claim", "none", "the claim that lists roles, such as `realm_access.roles`; a string is one role"),
     row("consumer.allow", "everything", "where the consumer may go: `{ routes, methods }`, each any when left out; an empty list: nowhere"),
-    row("consumer.quota", "the limit's", "in place of the quota of every limit by consumer"),
+    row("consumer.quota", "the limit's", "in place of the quota of every limit by consumer; `strategy`, `rate` and `burst` as there"),
     row("consumer.in_flight", "any", "requests of the consumer under way at once, over all routes; beyond it: 429"),
     row("consumer.api_keys", "none", "keys that stand for the consumer: `{ id, sha256 }` or `{ id, sha256_file }`; see `tollgate key`"),
     row("consumer.api_keys.scopes", "none", "scopes the key has"),
@@ -69,6 +69,8 @@ pub const DEFAULTS: [Default; 63] = [
     row("route.cost", "1", "units a request takes from every window of every limit"),
     row("route.refund", "never", "never or not-sent: a request of which no endpoint saw anything gets its cost back"),
     row("route.in_flight", "any", "requests of the route under way at once, on all shards together; beyond it: 429"),
+    row("route.limit.strategy", "exact", "exact: in any stretch of time; calendar: per minute, hour, day, month or year of UTC; token-bucket: by `rate` and `burst`"),
+    row("route.limit.burst", "none", "of a token bucket: what it holds; `rate` is what flows in, such as `\"10/second\"`"),
     row("route.limit.mode", "enforce", "enforce or shadow: decides, counts and says so in the log, but refuses nobody"),
     row("route.limit.exempt", "none", "`consumer:ID`, addresses and networks that the limit does not concern"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),

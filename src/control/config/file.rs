@@ -323,7 +323,7 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         jwt: section.text("jwt"),
         access: access::read(&mut section),
         scopes: section.texts("scopes"),
-        limits: section.sections("limit").into_iter().map(limits::read).collect(),
+        limits: section.sections("limit").into_iter().map(|limit| limits::read(limit, issues)).collect(),
         cost: number(&mut section, "cost", 1..=1_000_000, issues),
         refund: defaulted(&mut section, "refund"),
         in_flight: optional_number(&mut section, "in_flight", 1..=10_000_000, issues),

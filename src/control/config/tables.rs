@@ -94,7 +94,7 @@ fn table(quota: &Quota, keys: usize, before: Option<(&Quota, &Arc<KeyTable>)>) -
     }
     let table = KeyTable::new(quota.windows(), keys);
     if let Some((_, known)) = before {
-        table.take_over(known, Clock::new().now().monotonic_us);
+        table.take_over(known, Clock::new().now());
     }
     Arc::new(table)
 }

@@ -1,8 +1,8 @@
 //! The admission itself: look at every window, then take the request's units from each, or from none.
 //!
 //! First a read-only pass, so that a refused request writes nothing. Then the claims, longest window first;
-//! a claim that loses a race to another shard takes the earlier ones back. At last every slot is confirmed:
-//! one that was given to another key meanwhile starts the whole thing over. Limits in shadow come last, each by
+//! a claim that loses a race to another shard takes the earlier ones back. At last every claim is confirmed:
+//! where one does not count, because its key lost its place meanwhile, the whole thing starts over. Limits in shadow come last, each by
 //! itself, and refuse nobody.
 
 use arrayvec::ArrayVec;
@@ -10,8 +10,8 @@ use arrayvec::ArrayVec;
 use crate::{
     base::clock::Moment,
     shared::{
-        cells::Claim,
-        key_table::{KeyTable, Slot, TableFull},
+        key_table::{self, Claim, KeyTable, Slot, TableFull, Usage},
+        window::WINDOWS_MAX,
     },
 };
 
@@ -36,30 +36,25 @@ pub struct Admission<'s> {
     charges: Vec<Charge<'s>>,
 }
 
-/// Units taken from one cell.
+/// Units taken from one window.
 #[derive(Debug)]
 struct Charge<'s> {
-    table: &'s KeyTable,
-    slot: Slot,
-    window: usize,
+    usage: Usage<'s>,
     claim: Claim,
 }
 
 impl Admission<'_> {
-    /// Gives back what was taken.
-    pub fn refund(&mut self) {
+    /// Gives back what was taken, as far as it still counts at `now`.
+    pub fn refund(&mut self, now: Moment) {
         for charge in self.charges.drain(..) {
-            // A slot that another key has by now holds nothing of ours: it was given away because all had expired.
-            if charge.table.confirm(charge.slot) {
-                charge.table.undo(charge.slot, charge.window, charge.claim);
-            }
+            charge.usage.undo(charge.claim, now.monotonic_us);
         }
     }
 }
 
 /// Room for claims between requests, so that none is allocated.
 #[derive(Debug, Default)]
-pub struct Scratch(Vec<(usize, usize, Claim)>);
+pub struct Scratch(Vec<(usize, Claim)>);
 
 /// A limit as it is for this request.
 #[derive(Clone, Copy)]
@@ -73,6 +68,9 @@ pub(super) struct Effective<'s> {
 
 /// Those of a route that concern a request.
 type Limits<'s> = ArrayVec<Effective<'s>, LIMITS_MAX>;
+
+/// All windows of those, each with the place of its limit.
+type Usages<'s> = ArrayVec<(usize, Usage<'s>), { LIMITS_MAX * WINDOWS_MAX }>;
 
 /// Admits a request to `route`, taking its cost from every window of every limit.
 ///
@@ -92,14 +90,14 @@ pub fn admit<'s>(
     if route.limits.is_empty() {
         return Ok(admission);
     }
-    let now_us = now.monotonic_us;
     let mut enforced = Limits::new();
     for limit in route.limits.iter().filter(|limit| limit.mode == Mode::Enforce) {
         enforced.extend(effective(snapshot, limit, request, caller)?);
     }
-    claim_all(&enforced, route.cost, standings, scratch, now_us)?;
+    let mut usages = Usages::new();
+    claim_all(&enforced, route.cost, &mut usages, standings, scratch, now)?;
     if route.refund == Refund::NotSent {
-        admission.charges = scratch.charges(&enforced, now_us);
+        admission.charges.extend(scratch.charges(&usages));
     }
     for limit in route.limits.iter().filter(|limit| limit.mode == Mode::Shadow) {
         let alone = match effective(snapshot, limit, request, caller) {
@@ -111,9 +109,9 @@ pub fn admit<'s>(
             }
         };
         let limits = [alone];
-        match claim_all(&limits, route.cost, standings, scratch, now_us) {
+        match claim_all(&limits, route.cost, &mut usages, standings, scratch, now) {
             Ok(()) if route.refund == Refund::NotSent => {
-                admission.charges.extend(scratch.charges(&limits, now_us));
+                admission.charges.extend(scratch.charges(&usages));
             }
             Ok(()) => {}
             Err(_) => admission.shadow_refused = true,
@@ -158,98 +156,72 @@ fn key_hash(
     }
 }
 
-/// Claims `cost` units in every window of `limits`; what was claimed is in `scratch` afterwards.
-fn claim_all(
-    limits: &[Effective<'_>],
+/// Claims `cost` units in every window of `limits`; `usages` are those afterwards, and what was claimed is in `scratch`.
+fn claim_all<'s>(
+    limits: &[Effective<'s>],
     cost: u32,
+    usages: &mut Usages<'s>,
     standings: &mut Standings,
     scratch: &mut Scratch,
-    now_us: u64,
+    now: Moment,
 ) -> Result<(), Refusal> {
+    let now_us = now.monotonic_us;
     loop {
         scratch.0.clear();
-        let mut slots: ArrayVec<Slot, LIMITS_MAX> = ArrayVec::new();
-        for limit in limits {
-            match limit.table.slot(limit.hash, now_us) {
-                Ok(slot) => slots.push(slot),
+        usages.clear();
+        for (place, limit) in limits.iter().enumerate() {
+            let slot: Slot = match limit.table.slot(limit.hash, now) {
+                Ok(slot) => slot,
                 Err(TableFull { opens_us }) => {
                     standings.take_full(*limit, limits, opens_us, now_us);
                     return Err(Refusal::quota("limit table full", seconds_until(opens_us, now_us)));
                 }
-            }
+            };
+            usages.extend((0..limit.quota.windows().len()).map(|at| (place, limit.table.usage(slot, at))));
         }
+        // Known to have too little: nothing is written.
         let all_claimed =
-            !is_closed(limits, &slots, cost, now_us) && scratch.claim(limits, &slots, cost, now_us);
-        let confirmed = limits.iter().zip(&slots).all(|(limit, &slot)| limit.table.confirm(slot));
-        if all_claimed && confirmed {
+            usages.iter().all(|(_, usage)| usage.may_have(cost, now)) && scratch.claim(usages, cost, now);
+        key_table::settle();
+        let is_current = usages.iter().all(|(_, usage)| usage.is_current());
+        let all_hold = scratch.0.iter().all(|(at, claim)| usages[*at].1.holds(claim));
+        if all_claimed && is_current && all_hold {
             return Ok(());
         }
-        for (place, window, claim) in scratch.0.drain(..) {
-            limits[place].table.undo(slots[place], window, claim);
+        for (at, claim) in scratch.0.drain(..) {
+            if usages[at].1.holds(&claim) {
+                usages[at].1.undo(claim, now_us);
+            }
         }
-        if confirmed {
-            let opens_us = windows(limits, &slots)
-                .map(|(_, limit, slot, window)| limit.table.cells(slot, window).opens_for(cost, now_us))
-                .max()
-                .unwrap_or(now_us);
-            let standing = windows(limits, &slots).map(|(_, limit, slot, window)| {
-                (*limit, window, limit.table.cells(slot, window).standing(now_us))
-            });
+        if !all_claimed && is_current && all_hold {
+            let opens = usages.iter().map(|(_, usage)| usage.opens_for(cost, now));
+            let opens_us = opens.max().unwrap_or(now_us);
+            let standing =
+                usages.iter().map(|(place, usage)| (limits[*place], usage.window(), usage.standing(now)));
             standings.take(standing, limits, now_us);
             return Err(Refusal::quota("quota", seconds_until(opens_us, now_us)));
         }
     }
 }
 
-/// Whether a window is known to have too little. Writes nothing.
-fn is_closed(limits: &[Effective<'_>], slots: &[Slot], cost: u32, now_us: u64) -> bool {
-    for (limit, &slot) in limits.iter().zip(slots) {
-        for window in 0..limit.quota.windows().len() {
-            let cells = limit.table.cells(slot, window);
-            if cells.closed_until(now_us).is_some() || cost > 1 && cells.standing(now_us).remaining < cost {
-                return true;
-            }
-        }
-    }
-    false
-}
-
 impl Scratch {
     /// Claims `cost` units in every window. False when one had too little; what was claimed until then is kept.
-    fn claim(&mut self, limits: &[Effective<'_>], slots: &[Slot], cost: u32, now_us: u64) -> bool {
-        for (place, (limit, &slot)) in limits.iter().zip(slots).enumerate() {
-            for window in 0..limit.quota.windows().len() {
-                let cells = limit.table.cells(slot, window);
-                let mut missing = cost;
-                while missing > 0 {
-                    let Ok(claim) = cells.claim_up_to(now_us, missing) else { return false };
-                    missing -= claim.units;
-                    self.0.push((place, window, claim));
-                }
+    fn claim(&mut self, usages: &[(usize, Usage<'_>)], cost: u32, now: Moment) -> bool {
+        for (at, (_, usage)) in usages.iter().enumerate() {
+            let mut missing = cost;
+            while missing > 0 {
+                let Ok(claim) = usage.claim_up_to(missing, now) else { return false };
+                missing -= claim.units;
+                self.0.push((at, claim));
             }
         }
         true
     }
 
     /// What was claimed last, to be given back later.
-    fn charges<'s>(&self, limits: &[Effective<'s>], now_us: u64) -> Vec<Charge<'s>> {
-        let charge = |&(place, window, claim): &(usize, usize, Claim)| {
-            let limit = limits.get(place)?;
-            let slot = limit.table.slot(limit.hash, now_us).ok()?;
-            Some(Charge { table: limit.table, slot, window, claim })
-        };
-        self.0.iter().filter_map(charge).collect()
+    fn charges<'a, 's: 'a>(&'a self, usages: &'a Usages<'s>) -> impl Iterator<Item = Charge<'s>> + 'a {
+        self.0.iter().map(|(at, claim)| Charge { usage: usages[*at].1, claim: *claim })
     }
-}
-
-/// Every window of every limit with the limit's place and the slot its key has.
-fn windows<'a, 's>(
-    limits: &'a [Effective<'s>],
-    slots: &'a [Slot],
-) -> impl Iterator<Item = (usize, &'a Effective<'s>, Slot, usize)> {
-    limits.iter().zip(slots).enumerate().flat_map(|(place, (limit, &slot))| {
-        (0..limit.quota.windows().len()).map(move |window| (place, limit, slot, window))
-    })
 }
 
 /// Whole seconds until `opens_us`, rounded up and at least one: a client that waits so long is not early.

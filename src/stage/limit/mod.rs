@@ -12,7 +12,7 @@ mod standings;
 
 pub use admission::{Admission, Scratch, admit};
 pub use places::{Place, Places};
-pub use quota::{Quota, QuotaError, WINDOWS_MAX};
+pub use quota::{Quota, QuotaError};
 pub use standings::Standings;
 
 use std::{fmt, net::IpAddr, sync::Arc};

@@ -5,10 +5,10 @@
 
 use crate::{
     base::block::{Block, Full},
-    shared::cells::{Standing, Window},
+    shared::window::{Standing, WINDOWS_MAX, Window},
 };
 
-use super::{By, LIMITS_MAX, Limit, WINDOWS_MAX, admission::Effective};
+use super::{By, LIMITS_MAX, Limit, admission::Effective};
 
 /// What each window of each limit has left.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Standings {
     /// Notes where every window stands at `now_us`.
     pub(super) fn take<'a>(
         &mut self,
-        windows: impl Iterator<Item = (Effective<'a>, usize, Standing)>,
+        windows: impl Iterator<Item = (Effective<'a>, Window, Standing)>,
         limits: &[Effective<'_>],
         now_us: u64,
     ) {
@@ -55,7 +55,7 @@ impl Standings {
         self.now_us = now_us;
         let standing = Standing { remaining: 0, opens_us, full_us: opens_us };
         // It is the longest window that keeps keys in the table.
-        self.items.push(Item::new(limit, limits, 0, standing));
+        self.items.push(Item::new(limit, limits, limit.quota.windows()[0], standing));
     }
 
     /// Writes the fields `RateLimit-Policy` and `RateLimit`; nothing when nothing was noted.
@@ -84,12 +84,12 @@ impl Standings {
 }
 
 impl Item {
-    fn new(effective: Effective<'_>, limits: &[Effective<'_>], window: usize, standing: Standing) -> Self {
+    fn new(effective: Effective<'_>, limits: &[Effective<'_>], window: Window, standing: Standing) -> Self {
         let limit = effective.limit;
         let by = kind(limit);
         let before = limits.iter().take_while(|other| !std::ptr::eq(other.limit, limit));
         let twins = before.filter(|other| kind(other.limit) == by).count();
-        Self { by, twins, window: effective.quota.windows()[window], standing }
+        Self { by, twins, window, standing }
     }
 
     /// The policy's name, such as `"consumer-60s"`; of a second limit by header, `"header2-60s"`. A client

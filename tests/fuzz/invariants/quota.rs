@@ -4,7 +4,11 @@
 
 use std::collections::VecDeque;
 
-use tollgate::{shared::key_table::KeyTable, stage::limit::Quota};
+use tollgate::{
+    base::clock::Moment,
+    shared::key_table::{KeyTable, settle},
+    stage::limit::Quota,
+};
 
 /// Requests of one run.
 const REQUESTS_MAX: usize = 4_000;
@@ -45,11 +49,15 @@ fn keep(quota: &Quota, steps: &[u8]) {
             if asked > REQUESTS_MAX {
                 return;
             }
-            let Ok(slot) = table.slot(7, now_us) else { return };
+            let now = Moment { monotonic_us: now_us, unix_us: now_us };
+            let Ok(slot) = table.slot(7, now) else { return };
             let mut claims = Vec::new();
             let all = (0..quota.windows().len()).all(|window| {
-                table.cells(slot, window).claim(now_us).map(|claim| claims.push((window, claim))).is_ok()
+                let usage = table.usage(slot, window);
+                usage.claim_up_to(1, now).map(|claim| claims.push((usage, claim))).is_ok()
             });
+            settle();
+            assert!(claims.iter().all(|(usage, claim)| usage.holds(claim)), "nobody else is there");
             if all {
                 log.push_back(now_us);
                 for window in quota.windows() {
@@ -58,7 +66,7 @@ fn keep(quota: &Quota, steps: &[u8]) {
                     assert!(held <= window.limit() as usize, "{held} in {} us", window.length_us());
                 }
             } else {
-                claims.into_iter().for_each(|(window, claim)| table.undo(slot, window, claim));
+                claims.into_iter().for_each(|(usage, claim)| usage.undo(claim, now_us));
             }
         }
     }

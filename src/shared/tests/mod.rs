@@ -1,5 +1,10 @@
 //! Tests of the crossings on one thread, and hammering with many. The interleavings are loom's business.
 
+mod bucket;
+mod calendar;
+mod key_table;
+mod tally;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Barrier,
@@ -10,8 +15,7 @@ use proptest::prelude::*;
 use crate::base::clock::Clock;
 
 use super::{
-    cells::{Cells, LIMIT_MAX, Window},
-    key_table::KeyTable,
+    cells::{Cells, LIMIT_MAX, Sliding},
     load::Load,
     log_ring::log_ring,
     record::{Delivery, Record},
@@ -43,7 +47,7 @@ fn exact_log(arrivals: &[u64], limit: usize, length_us: u64) -> usize {
     admitted.len()
 }
 
-fn admit_all(window: Window, arrivals: &[u64]) -> Vec<u64> {
+fn admit_all(window: Sliding, arrivals: &[u64]) -> Vec<u64> {
     let words = zeroed_words(window.words());
     let cells = Cells::new(window, &words);
     arrivals
@@ -62,7 +66,7 @@ proptest! {
         gaps in prop::collection::vec(prop_oneof![Just(0_u64), 1_u64..50, 500_u64..3_000], 1..600),
         start in 0_u64..5_000,
     ) {
-        let window = Window::new(limit, 1_000).unwrap();
+        let window = Sliding::new(limit, 1_000).unwrap();
         let arrivals: Vec<u64> = gaps.iter().scan(start, |now, gap| { *now += gap; Some(*now) }).collect();
         let admitted = admit_all(window, &arrivals);
         prop_assert!(fullest_window(&admitted, 1_000) <= limit as usize);
@@ -77,7 +81,7 @@ proptest! {
     /// A claim that is taken back leaves no trace.
     #[test]
     fn undone_claims_leave_no_trace(limit in 1_u32..200, before in 0_u32..250, now in 0_u64..10_000) {
-        let window = Window::new(limit, 1_000).unwrap();
+        let window = Sliding::new(limit, 1_000).unwrap();
         let words = zeroed_words(window.words());
         let cells = Cells::new(window, &words);
         for _ in 0..before {
@@ -97,7 +101,7 @@ proptest! {
         limit in 1_u32..300,
         asked in prop::collection::vec((0_u64..200, 1_u32..40), 1..200),
     ) {
-        let window = Window::new(limit, 1_000).unwrap();
+        let window = Sliding::new(limit, 1_000).unwrap();
         let words = zeroed_words(window.words());
         let cells = Cells::new(window, &words);
         let mut now = 5;
@@ -129,7 +133,7 @@ proptest! {
     /// The time given with a refusal is the first at which a claim succeeds.
     #[test]
     fn refusals_tell_the_exact_time(limit in 1_u32..100, gaps in prop::collection::vec(0_u64..40, 100..200)) {
-        let window = Window::new(limit, 1_000).unwrap();
+        let window = Sliding::new(limit, 1_000).unwrap();
         let words = zeroed_words(window.words());
         let cells = Cells::new(window, &words);
         let mut now = 0;
@@ -184,17 +188,17 @@ proptest! {
 
 #[test]
 fn windows_that_cannot_be() {
-    assert!(Window::new(0, 1).is_none());
-    assert!(Window::new(1, 0).is_none());
-    assert!(Window::new(LIMIT_MAX + 1, 1).is_none());
-    let large = Window::new(LIMIT_MAX, 1).unwrap();
+    assert!(Sliding::new(0, 1).is_none());
+    assert!(Sliding::new(1, 0).is_none());
+    assert!(Sliding::new(LIMIT_MAX + 1, 1).is_none());
+    let large = Sliding::new(LIMIT_MAX, 1).unwrap();
     assert_eq!(large.words(), 1024 + 2);
 }
 
 #[test]
 fn one_caller_gets_the_whole_quota() {
     for limit in [1, 7, 64, 100, 1_000, 100_000] {
-        let window = Window::new(limit, 1_000_000).unwrap();
+        let window = Sliding::new(limit, 1_000_000).unwrap();
         let arrivals: Vec<u64> = (0..u64::from(limit) * 2).map(|index| 5_000_000 + index / 10).collect();
         assert_eq!(admit_all(window, &arrivals).len(), limit as usize);
     }
@@ -217,7 +221,7 @@ fn certainly_in_one_window(mut spans: Vec<Span>, length_us: u64) -> usize {
 
 #[test]
 fn many_threads_never_admit_more() {
-    let window = Window::new(100, 5_000).unwrap();
+    let window = Sliding::new(100, 5_000).unwrap();
     let words = zeroed_words(window.words());
     let barrier = Barrier::new(8);
     let clock = || Clock::new().now().monotonic_us;
@@ -248,80 +252,6 @@ fn many_threads_never_admit_more() {
 }
 
 #[test]
-fn a_key_keeps_its_slot_and_a_live_key_is_never_evicted() {
-    let window = Window::new(2, 1_000).unwrap();
-    let table = KeyTable::new(&[window], 8);
-    assert_eq!(table.capacity(), 8);
-    for key in 0..8_u64 {
-        let slot = table.slot(hash(key), 0).unwrap();
-        table.cells(slot, 0).claim(10).unwrap();
-        assert!(table.confirm(slot));
-    }
-    assert_eq!(table.occupied(), 8);
-    assert_eq!(table.slot(hash(99), 500).unwrap_err().opens_us, 1_010);
-    for key in 0..8_u64 {
-        let slot = table.slot(hash(key), 500).unwrap();
-        assert_eq!(table.cells(slot, 0).standing(500).remaining, 1);
-    }
-    let newcomer = table.slot(hash(99), 1_010).unwrap();
-    assert_eq!(table.cells(newcomer, 0).standing(1_010).remaining, 2);
-    assert_eq!(table.occupied(), 8);
-}
-
-#[test]
-fn a_lost_slot_is_noticed() {
-    let table = KeyTable::new(&[Window::new(1, 10).unwrap()], 8);
-    let lost = table.slot(hash(0), 0).unwrap();
-    for key in 1..=8 {
-        table.slot(hash(key), 100).unwrap();
-    }
-    assert!(!table.confirm(lost));
-}
-
-/// A hash whose high half is zero: all keys in one set.
-fn hash(key: u64) -> u64 {
-    key + 2
-}
-
-#[test]
-fn the_table_hammered_by_threads_never_admits_more() {
-    let window = Window::new(5, 500).unwrap();
-    let table = KeyTable::new(&[window], 8);
-    let clock = || Clock::new().now().monotonic_us;
-    let end = clock() + 200_000;
-    let admitted: Vec<(u64, Span)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut admitted = Vec::new();
-                    loop {
-                        let now = clock();
-                        if now > end {
-                            return admitted;
-                        }
-                        // Twelve keys for eight slots: constant eviction of idle keys.
-                        let key = now / 100 % 12;
-                        let Ok(slot) = table.slot(hash(key), now) else { continue };
-                        let Ok(claim) = table.cells(slot, 0).claim(now) else { continue };
-                        if table.confirm(slot) {
-                            admitted.push((key, (now, clock())));
-                        } else {
-                            table.undo(slot, 0, claim);
-                        }
-                    }
-                })
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    for key in 0..12 {
-        let spans: Vec<Span> = admitted.iter().filter(|&&(k, _)| k == key).map(|&(_, span)| span).collect();
-        assert!(!spans.is_empty(), "key {key} was never admitted");
-        assert!(certainly_in_one_window(spans, 500) <= 5, "key {key}");
-    }
-}
-
-#[test]
 fn nobody_enters_on_what_is_no_longer_so() {
     let load = Load::new();
     assert!(load.enter(0) && load.enter(1) && !load.enter(1));
@@ -345,36 +275,4 @@ fn the_log_ring_keeps_records_whole_and_counts_what_it_drops() {
     assert_eq!(receiver.newly_dropped(), 1);
     assert_eq!(receiver.newly_dropped(), 0);
     assert_eq!(receiver.receive().map(<[u8]>::len), Some(60));
-}
-
-/// What was used of one table is used of the one that follows it, as far as that has room, and frees itself.
-#[test]
-fn a_table_takes_over_what_was_used() {
-    let windows = |limit| [Window::new(limit, 60_000).unwrap(), Window::new(limit * 10, 1_000_000).unwrap()];
-    // Sets are chosen by the high half.
-    let spread = |key: u64| (key + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let before = KeyTable::new(&windows(10), 4096);
-    for key in 0..40 {
-        let slot = before.slot(spread(key), 100).unwrap();
-        for _ in 0..key % 11 {
-            for window in 0..2 {
-                before.cells(slot, window).claim(100).unwrap();
-            }
-        }
-    }
-    for limit in [4, 10, 30] {
-        let after = KeyTable::new(&windows(limit), 4096);
-        after.take_over(&before, 200);
-        for key in 0..40 {
-            let slot = after.slot(spread(key), 200).unwrap();
-            let used = u32::try_from(key % 11).unwrap();
-            let remaining = |window| after.cells(slot, window).standing(200).remaining;
-            assert_eq!(
-                [remaining(0), remaining(1)],
-                [limit.saturating_sub(used), limit * 10 - used],
-                "{key}"
-            );
-            assert_eq!(after.cells(slot, 0).standing(60_200).remaining, limit);
-        }
-    }
 }
