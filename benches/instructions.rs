@@ -107,12 +107,12 @@ fn decide_revoked(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.revoked()), decision)
 }
 
-#[library_benchmark(setup = on_a_bad_day, config = at_most(4_100))]
+#[library_benchmark(setup = on_a_bad_day, config = at_most(4_300))]
 fn decide_whole_among_a_million_revoked(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }
 
-#[library_benchmark(setup = decision, config = at_most(1_490))]
+#[library_benchmark(setup = decision, config = at_most(1_650))]
 fn decide_quota(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.quota()), decision)
 }

@@ -29,22 +29,31 @@ const HEADER_WORDS: usize = 2;
 /// The most units a sliding window can hold: beyond it a key's cells would no longer fit a page or two.
 pub const LIMIT_MAX: u32 = 1024 * UNITS_MAX;
 
+/// The longest window: its parts are reckoned in words.
+const LENGTH_US_MAX: u64 = 1 << 50;
+
 /// At most `limit` units in any `length_us` microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sliding {
     limit: u32,
     length_us: u64,
     cells: u32,
+    /// Units of the smallest cell, and how many cells have one more.
+    share: u32,
+    larger: u32,
+    /// 2^64 over the length: what takes the place of a division on the request path.
+    reciprocal: u64,
 }
 
 impl Sliding {
-    /// A window of `limit` units, 1 to [`LIMIT_MAX`], per `length_us` microseconds.
+    /// A window of `limit` units, 1 to [`LIMIT_MAX`], per `length_us` microseconds, 1 to 35 years.
     pub fn new(limit: u32, length_us: u64) -> Option<Self> {
-        if limit == 0 || limit > LIMIT_MAX || length_us == 0 {
+        if limit == 0 || limit > LIMIT_MAX || length_us == 0 || length_us > LENGTH_US_MAX {
             return None;
         }
         let cells = limit.min(CELLS_TARGET).max(limit.div_ceil(UNITS_MAX));
-        Some(Self { limit, length_us, cells })
+        let (share, larger) = (limit / cells, limit % cells);
+        Some(Self { limit, length_us, cells, share, larger, reciprocal: u64::MAX / length_us })
     }
 
     /// Units per window.
@@ -64,7 +73,15 @@ impl Sliding {
 
     /// Units of the cell at `index`: the shares differ by at most one and add up to the limit.
     fn share(self, index: u32) -> u32 {
-        self.limit / self.cells + u32::from(index < self.limit % self.cells)
+        self.share + u32::from(index < self.larger)
+    }
+
+    /// How often the length fits in `us`, and what is left. For up to 2^60 microseconds, which are 36,000 years.
+    pub(super) fn divide(self, us: u64) -> (u64, u64) {
+        // The reciprocal is rounded down, and `us` small, so this is right or one too few.
+        let times = ((u128::from(us) * u128::from(self.reciprocal)) >> 64) as u64;
+        let left = us - times * self.length_us;
+        if left >= self.length_us { (times + 1, left - self.length_us) } else { (times, left) }
     }
 }
 
@@ -112,10 +129,9 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// When all of all cells are used: the time at which the next one opens.
     pub fn claim_up_to(self, now_us: u64, units_max: u32) -> Result<Claim, u64> {
-        let start = self.hint();
+        let mut cell = self.hint();
         let mut opens_us = u64::MAX;
         for step in 0..self.window.cells {
-            let cell = (start + step) % self.window.cells;
             match self.claim_in(cell, now_us, units_max) {
                 Ok(claim) => {
                     if step != 0 {
@@ -125,6 +141,7 @@ impl<'a> Cells<'a> {
                 }
                 Err(cell_opens_us) => opens_us = opens_us.min(cell_opens_us),
             }
+            cell = if cell + 1 == self.window.cells { 0 } else { cell + 1 };
         }
         // No cell can change before the first of them reopens, so until then refusing needs no walk. A unit
         // taken back meanwhile is the exception; `undo` clears the mark.
@@ -233,7 +250,9 @@ impl<'a> Cells<'a> {
     }
 
     fn hint(self) -> u32 {
-        u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(0) % self.window.cells
+        // Whatever stands there, it is only where the search begins.
+        let hint = u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(0);
+        if hint < self.window.cells { hint } else { 0 }
     }
 }
 

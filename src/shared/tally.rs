@@ -37,9 +37,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Units that `word` counts in both epochs, or fewer if they are over.
+    pub(super) fn used_at_most(word: u64) -> u32 {
+        let mask = u64::from(COUNT_MAX);
+        (word & mask) as u32 + (word >> COUNT_BITS & mask) as u32
+    }
+
     /// What `word` says at `now_us`. It may be an epoch that has not begun on this clock.
     pub(super) fn at(word: u64, window: Sliding, now_us: u64) -> Self {
-        let now_epoch = now_us / window.length_us();
+        let (now_epoch, _) = window.divide(now_us);
         let mask = u64::from(COUNT_MAX);
         let (count, before) = ((word & mask) as u32, (word >> COUNT_BITS & mask) as u32);
         let late = word >> (2 * COUNT_BITS) & (LATE_PARTS - 1);
@@ -77,9 +83,8 @@ impl Tally {
     pub(super) fn and(self, units: u32, window: Sliding, now_us: u64) -> Option<Self> {
         let count = self.count.checked_add(units).filter(|&count| count <= COUNT_MAX)?;
         let into_us = now_us.saturating_sub(self.epoch * window.length_us());
-        // Widened: an epoch can be years.
-        let late = u128::from(into_us) * u128::from(LATE_PARTS) / u128::from(window.length_us());
-        let late = u64::try_from(late).unwrap_or(u64::MAX).min(LATE_PARTS - 1);
+        // An epoch of ten years times the parts is far from the end of a word.
+        let late = window.divide(into_us * LATE_PARTS).0.min(LATE_PARTS - 1);
         Some(Self { count, late: self.late.max(late), ..self })
     }
 
@@ -103,9 +108,8 @@ impl Tally {
     /// The latest times at which the units of both epochs can have been used.
     fn latest_us(self, window: Sliding) -> (u64, u64) {
         let start_us = self.epoch * window.length_us();
-        let into = u128::from(self.late + 1) * u128::from(window.length_us());
-        let into_us = into.div_ceil(u128::from(LATE_PARTS));
-        (start_us, start_us + u64::try_from(into_us).unwrap_or(window.length_us()))
+        let into_us = ((self.late + 1) * window.length_us()).div_ceil(LATE_PARTS);
+        (start_us, start_us + into_us)
     }
 
     /// Uses as many units of `cells` as this counts, as late as they can have been, which is not after `read_us`: the

@@ -49,17 +49,28 @@ const WHOLE: u64 = 1 << 16;
 /// All keys of one limit.
 pub struct KeyTable {
     windows: Box<[Window]>,
-    /// Where each window's words begin in a slot, and one past the last.
-    offsets: Box<[usize]>,
+    /// What there is for each of them.
+    lanes: Box<[Lane]>,
+    /// Words of one slot.
+    slot_words: usize,
     fingerprints: Box<[AtomicU64]>,
     words: Box<[AtomicU64]>,
     latches: Box<[AtomicU32]>,
     /// For each set and window the word of a key that is not there; changed under the set's latch.
     floors: Box<[AtomicU64]>,
-    /// Cells of those windows that are not in the slots.
-    blocks: Box<[Option<Blocks>]>,
     occupied: AtomicUsize,
     displaced: AtomicU64,
+}
+
+/// One window of all keys.
+struct Lane {
+    window: Window,
+    place: usize,
+    /// Its words in a slot: where they begin, and how many there are.
+    offset: usize,
+    words: usize,
+    /// Cells, if they are not in the slots.
+    blocks: Option<Blocks>,
 }
 
 /// A key's place in its table, as of when it was looked up.
@@ -94,20 +105,23 @@ impl KeyTable {
         debug_assert!(windows.len() <= WINDOWS_MAX && blocks > 0);
         let capacity = Self::capacity_for(keys);
         let sets = capacity / WAYS;
-        let mut offsets = vec![0];
-        for window in windows {
-            offsets.push(offsets[offsets.len() - 1] + slot_words(*window));
+        let mut offset = 0;
+        let mut lanes = Vec::with_capacity(windows.len());
+        for (place, &window) in windows.iter().enumerate() {
+            let words = slot_words(window);
+            let blocks = match window {
+                Window::Sliding(sliding) if !is_inline(sliding) => Some(Blocks::new(sliding, blocks)),
+                _ => None,
+            };
+            lanes.push(Lane { window, place, offset, words, blocks });
+            offset += words;
         }
-        let blocks = windows.iter().map(|&window| match window {
-            Window::Sliding(sliding) if !is_inline(sliding) => Some(Blocks::new(sliding, blocks)),
-            _ => None,
-        });
         Self {
             windows: windows.into(),
-            blocks: blocks.collect(),
+            lanes: lanes.into(),
+            slot_words: offset,
             fingerprints: zeroed_words(capacity),
-            words: zeroed_words(capacity * offsets[windows.len()]),
-            offsets: offsets.into(),
+            words: zeroed_words(capacity * offset),
             latches: (0..sets).map(|_| AtomicU32::new(0)).collect(),
             floors: zeroed_words(sets * windows.len()),
             occupied: AtomicUsize::new(0),
@@ -197,7 +211,7 @@ impl KeyTable {
 
     /// Keys' windows that have a block of cells.
     pub fn in_cells(&self) -> usize {
-        self.blocks.iter().flatten().map(Blocks::taken).sum()
+        self.lanes.iter().filter_map(|lane| lane.blocks.as_ref()).map(Blocks::taken).sum()
     }
 
     /// The slot of the key that hashes to `hash`, made if it has none.
@@ -215,23 +229,15 @@ impl KeyTable {
 
     /// The use that the key in `slot` makes of the window at `place`.
     pub fn usage(&self, slot: Slot, place: usize) -> Usage<'_> {
-        let mut usage = Usage { table: self, slot, place, seen: 0 };
-        if !matches!(usage.window(), Window::Sliding(window) if is_inline(window)) {
-            usage.seen = unlocked(usage.word());
-        }
-        usage
+        let lane = &self.lanes[place];
+        let words = self.words_of(slot.index, lane);
+        let seen = if lane.words == 1 { unlocked(&words[0]) } else { 0 };
+        Usage { table: self, lane, words, owner: &self.fingerprints[slot.index], slot, seen }
     }
 
-    fn words_of(&self, index: usize, place: usize) -> &[AtomicU64] {
-        let base = index * self.offsets[self.windows.len()];
-        &self.words[base + self.offsets[place]..base + self.offsets[place + 1]]
-    }
-
-    /// The store of the window at `place`, which must have one.
-    fn blocks(&self, place: usize) -> &Blocks {
-        self.blocks[place]
-            .as_ref()
-            .unwrap_or_else(|| unreachable!("windows whose words name blocks have some"))
+    fn words_of(&self, index: usize, lane: &Lane) -> &[AtomicU64] {
+        let base = index * self.slot_words + lane.offset;
+        &self.words[base..base + lane.words]
     }
 
     fn floor(&self, set: usize, place: usize) -> &AtomicU64 {
@@ -333,10 +339,10 @@ impl KeyTable {
         // Pairs with the fence in `settle`.
         fence(Ordering::SeqCst);
         let mut owed: ArrayVec<u64, WINDOWS_MAX> = ArrayVec::new();
-        for place in 0..self.windows.len() {
-            let Some(word) = self.seize(index, place, now) else {
-                for (place, word) in owed.into_iter().enumerate() {
-                    self.release(index, place, word);
+        for lane in &self.lanes {
+            let Some(word) = self.seize(index, lane, now) else {
+                for (lane, word) in self.lanes.iter().zip(owed) {
+                    self.release(index, lane, word);
                 }
                 self.fingerprints[index].store(owner, Ordering::Release);
                 return false;
@@ -344,17 +350,18 @@ impl KeyTable {
             owed.push(word);
         }
         let mut is_displaced = false;
-        for (place, (window, word)) in self.windows.iter().zip(owed).enumerate() {
+        for (lane, word) in self.lanes.iter().zip(owed) {
+            let window = lane.window;
             let word = match window {
-                Window::Sliding(sliding) if is_inline(*sliding) => {
-                    let cells = Cells::new(*sliding, self.words_of(index, place));
-                    Tally::of(cells, *sliding, now.monotonic_us).word()
+                Window::Sliding(sliding) if is_inline(sliding) => {
+                    let cells = Cells::new(sliding, self.words_of(index, lane));
+                    Tally::of(cells, sliding, now.monotonic_us).word()
                 }
                 _ => word,
             };
-            is_displaced |= standing_of(*window, word, now).remaining < window.limit();
-            let floor = self.floor(set, place);
-            floor.store(merge(*window, floor.load(Ordering::Relaxed), word, now), Ordering::Relaxed);
+            is_displaced |= standing_of(window, word, now).remaining < window.limit();
+            let floor = self.floor(set, lane.place);
+            floor.store(merge(window, floor.load(Ordering::Relaxed), word, now), Ordering::Relaxed);
         }
         self.displaced.fetch_add(u64::from(is_displaced), Ordering::Relaxed);
         self.begin(index, set, now);
@@ -364,18 +371,18 @@ impl KeyTable {
 
     /// Locks the word of a key that is losing its slot and says what it was; nothing if it has cells in use. Windows with
     /// their cells in the slot have nothing to lock.
-    fn seize(&self, index: usize, place: usize, now: Moment) -> Option<u64> {
-        if matches!(self.windows[place], Window::Sliding(window) if is_inline(window)) {
+    fn seize(&self, index: usize, lane: &Lane, now: Moment) -> Option<u64> {
+        if matches!(lane.window, Window::Sliding(window) if is_inline(window)) {
             return Some(0);
         }
-        let word = &self.words_of(index, place)[0];
+        let word = &self.words_of(index, lane)[0];
         loop {
             let before = unlocked(word);
             if !exchange(word, before, LOCKED) {
                 continue;
             }
             let Some(block) = named(before) else { return Some(before) };
-            let blocks = self.blocks(place);
+            let blocks = lane.blocks();
             if !blocks.cells(block).is_fresh(now.monotonic_us) {
                 word.store(before, Ordering::Release);
                 return None;
@@ -386,25 +393,32 @@ impl KeyTable {
     }
 
     /// Takes back a [`KeyTable::seize`].
-    fn release(&self, index: usize, place: usize, word: u64) {
-        if !matches!(self.windows[place], Window::Sliding(window) if is_inline(window)) {
-            self.words_of(index, place)[0].store(word, Ordering::Release);
+    fn release(&self, index: usize, lane: &Lane, word: u64) {
+        if !matches!(lane.window, Window::Sliding(window) if is_inline(window)) {
+            self.words_of(index, lane)[0].store(word, Ordering::Release);
         }
     }
 
     /// Makes the words at `index` those of a newcomer to `set`.
     fn begin(&self, index: usize, set: usize, now: Moment) {
-        for (place, window) in self.windows.iter().enumerate() {
-            let floor = self.floor(set, place).load(Ordering::Relaxed);
-            match *window {
+        for lane in &self.lanes {
+            let floor = self.floor(set, lane.place).load(Ordering::Relaxed);
+            match lane.window {
                 Window::Sliding(sliding) if is_inline(sliding) => {
-                    let cells = Cells::new(sliding, self.words_of(index, place));
+                    let cells = Cells::new(sliding, self.words_of(index, lane));
                     cells.clear();
                     Tally::at(floor, sliding, now.monotonic_us).sow(sliding, cells, monotonic_us());
                 }
-                _ => self.words_of(index, place)[0].store(floor, Ordering::Release),
+                _ => self.words_of(index, lane)[0].store(floor, Ordering::Release),
             }
         }
+    }
+}
+
+impl Lane {
+    /// Its store, which it must have.
+    fn blocks(&self) -> &Blocks {
+        self.blocks.as_ref().unwrap_or_else(|| unreachable!("a window whose words name blocks has some"))
     }
 }
 

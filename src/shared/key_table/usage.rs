@@ -14,7 +14,7 @@ use super::{
         tally::{COUNT_MAX, Tally},
         window::{Standing, Window},
     },
-    KeyTable, Slot, WAYS,
+    KeyTable, Lane, Slot, WAYS,
 };
 
 /// A word that somebody is changing together with what it stands for.
@@ -47,8 +47,11 @@ pub(super) fn named(word: u64) -> Option<usize> {
 #[derive(Clone, Copy)]
 pub struct Usage<'a> {
     pub(super) table: &'a KeyTable,
+    pub(super) lane: &'a Lane,
+    pub(super) words: &'a [AtomicU64],
+    /// Whose the slot is.
+    pub(super) owner: &'a AtomicU64,
     pub(super) slot: Slot,
-    pub(super) place: usize,
     /// What its word said when it was looked up, if the window has one word.
     pub(super) seen: u64,
 }
@@ -77,7 +80,7 @@ enum Held {
 impl Usage<'_> {
     /// The window.
     pub fn window(&self) -> Window {
-        self.table.windows[self.place]
+        self.lane.window
     }
 
     /// False if `units` are certainly not left. Writes nothing, so a flood of refused requests leaves the lines
@@ -87,13 +90,14 @@ impl Usage<'_> {
             cells.closed_until(now.monotonic_us).is_none()
                 && (units == 1 || cells.standing(now.monotonic_us).remaining >= units)
         };
-        match self.window() {
+        match self.lane.window {
             Window::Sliding(window) if is_inline(window) => open(self.inline(window)),
             Window::Sliding(window) => match named(self.seen) {
-                Some(block) => open(self.table.blocks(self.place).cells(block)),
+                Some(block) => open(self.lane.blocks().cells(block)),
                 None => {
-                    let used = Tally::at(self.seen, window, now.monotonic_us).used();
-                    used.saturating_add(units) <= window.limit()
+                    let has = |used: u32| used.saturating_add(units) <= window.limit();
+                    has(Tally::used_at_most(self.seen))
+                        || has(Tally::at(self.seen, window, now.monotonic_us).used())
                 }
             },
             Window::Calendar(calendar) => calendar.claim(self.seen, units, now).is_ok(),
@@ -106,7 +110,7 @@ impl Usage<'_> {
     /// # Errors
     /// There are none, or not so many: the monotonic microsecond at which that changes.
     pub fn claim_up_to(&self, units_max: u32, now: Moment) -> Result<Claim, u64> {
-        match self.window() {
+        match self.lane.window {
             Window::Sliding(window) if is_inline(window) => {
                 let claim = self.inline(window).claim_up_to(now.monotonic_us, units_max)?;
                 Ok(Claim { units: claim.units, held: Held::Slot(claim) })
@@ -135,14 +139,15 @@ impl Usage<'_> {
         loop {
             let word = unlocked(self.word());
             if let Some(block) = named(word) {
-                let cells = self.table.blocks(self.place).cells(block);
+                let cells = self.lane.blocks().cells(block);
                 let claim = cells.claim_up_to(now_us, units_max)?;
                 return Ok(Claim { units: claim.units, held: Held::Block(block, claim) });
             }
             let tally = Tally::at(word, window, now_us);
             let wanted = tally.used().saturating_add(units_max);
-            let is_coarse_enough = wanted <= (window.limit() / COARSE_PART).max(1)
-                || self.table.blocks(self.place).is_scarce() && wanted <= window.limit() / 2;
+            let is_coarse_enough = wanted <= COUNT_MAX
+                && (wanted <= (window.limit() / COARSE_PART).max(1)
+                    || self.lane.blocks().is_scarce() && wanted <= window.limit() / 2);
             if !is_coarse_enough && self.give_cells(window, word, tally, now_us) {
                 continue;
             }
@@ -161,8 +166,8 @@ impl Usage<'_> {
     /// at the word again.
     #[cold]
     fn give_cells(&self, window: Sliding, word: u64, tally: Tally, now_us: u64) -> bool {
-        let blocks = self.table.blocks(self.place);
-        let detach = |owner: usize, block: usize| self.table.detach(owner, self.place, block, now_us);
+        let blocks = self.lane.blocks();
+        let detach = |owner: usize, block: usize| self.table.detach(owner, self.lane, block, now_us);
         let Some(block) = blocks.take(self.slot.index, detach) else { return false };
         tally.sow(window, blocks.cells(block), monotonic_us());
         if self.word().compare_exchange(word, naming(block), Ordering::Release, Ordering::Relaxed).is_err() {
@@ -183,12 +188,12 @@ impl Usage<'_> {
     }
 
     fn undo_latched(&self, claim: Claim, now_us: u64) {
-        match (claim.held, self.window()) {
+        match (claim.held, self.lane.window) {
             (Held::Slot(held), Window::Sliding(window)) => self.inline(window).undo(held),
             (Held::Block(block, held), _) => {
                 // Cells that are somebody else's by now hold nothing of ours: they were free to be taken.
                 if self.word().load(Ordering::Acquire) == naming(block) {
-                    self.table.blocks(self.place).cells(block).undo(held);
+                    self.lane.blocks().cells(block).undo(held);
                 }
             }
             // Units that have been sown since are not given back: nobody knows which they are.
@@ -223,7 +228,7 @@ impl Usage<'_> {
 
     /// Whether the slot is the key's.
     fn has_slot(&self) -> bool {
-        self.table.fingerprints[self.slot.index].load(Ordering::Relaxed) == self.slot.fingerprint
+        self.owner.load(Ordering::Relaxed) == self.slot.fingerprint
     }
 
     /// Whether `claim` is counted as the key's. To be asked after [`settle`](super::settle). If it is not, it is to be
@@ -239,7 +244,7 @@ impl Usage<'_> {
     /// What is left.
     pub fn standing(&self, now: Moment) -> Standing {
         let now_us = now.monotonic_us;
-        match self.window() {
+        match self.lane.window {
             Window::Sliding(window) => match self.cells(window) {
                 Ok(cells) => cells.standing(now_us),
                 Err(word) => {
@@ -255,7 +260,7 @@ impl Usage<'_> {
     /// When `units`, no more than the limit, can be claimed at once if nothing is claimed until then.
     pub fn opens_for(&self, units: u32, now: Moment) -> u64 {
         let now_us = now.monotonic_us;
-        match self.window() {
+        match self.lane.window {
             Window::Sliding(window) => match self.cells(window) {
                 Ok(cells) => cells.opens_for(units, now_us),
                 Err(word) => {
@@ -278,16 +283,16 @@ impl Usage<'_> {
             return Ok(self.inline(window));
         }
         let word = unlocked(self.word());
-        named(word).map(|block| self.table.blocks(self.place).cells(block)).ok_or(word)
+        named(word).map(|block| self.lane.blocks().cells(block)).ok_or(word)
     }
 
     fn inline(&self, window: Sliding) -> Cells<'_> {
-        Cells::new(window, self.table.words_of(self.slot.index, self.place))
+        Cells::new(window, self.words)
     }
 
     /// The first of its words in the slot, and the only one unless its cells are there.
     pub(super) fn word(&self) -> &AtomicU64 {
-        &self.table.words_of(self.slot.index, self.place)[0]
+        &self.words[0]
     }
 }
 
@@ -299,9 +304,9 @@ impl std::fmt::Debug for Usage<'_> {
 
 impl KeyTable {
     /// Takes `block` from the word at `owner`, if that has it and has nothing to lose. Afterwards nobody owns it.
-    fn detach(&self, owner: usize, place: usize, block: usize, now_us: u64) -> bool {
-        let word = &self.words_of(owner, place)[0];
-        let cells = self.blocks(place).cells(block);
+    fn detach(&self, owner: usize, lane: &Lane, block: usize, now_us: u64) -> bool {
+        let word = &self.words_of(owner, lane)[0];
+        let cells = lane.blocks().cells(block);
         if !cells.is_fresh(now_us) || !exchange(word, naming(block), LOCKED) {
             return false;
         }

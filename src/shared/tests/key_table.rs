@@ -77,6 +77,14 @@ fn a_million_keys_fit_in_two_hundred_megabytes() {
     assert!(bytes < 200_000_000, "{bytes}");
 }
 
+/// Breaks if a key were refused because a tally cannot count so far.
+#[test]
+fn large_limits_outgrow_their_tally() {
+    let table = KeyTable::new(&[sliding(6_000_000, 60_000_000)], 8);
+    assert!((0..100_000_u64).all(|index| admit(&table, 7, at(70_000_000 + index))));
+    assert_eq!(left(&table, 7, at(71_000_000)), 5_900_000);
+}
+
 /// Breaks if a burst found less than the quota, or a window more, wherever the units are counted on the way.
 #[test]
 fn one_caller_gets_the_whole_quota_and_no_more() {

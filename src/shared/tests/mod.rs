@@ -58,6 +58,16 @@ fn admit_all(window: Sliding, arrivals: &[u64]) -> Vec<u64> {
 }
 
 proptest! {
+    #[test]
+    fn dividing_by_the_length_is_exact(length_us in 1_u64..=1 << 50, us in 0_u64..1 << 60, small in 0_u64..1_000) {
+        for length_us in [length_us, small + 1] {
+            let window = Sliding::new(1, length_us).unwrap();
+            for us in [us, us / length_us * length_us, (us / length_us * length_us).saturating_sub(1), small] {
+                prop_assert_eq!(window.divide(us), (us / length_us, us % length_us));
+            }
+        }
+    }
+
     /// Never more than L in any window, whatever arrives when; for L up to the number of cells exactly what
     /// an exact log admits, above that at least 98 % of it.
     #[test]

@@ -183,9 +183,8 @@ fn claim_all<'s>(
         let all_claimed =
             usages.iter().all(|(_, usage)| usage.may_have(cost, now)) && scratch.claim(usages, cost, now);
         key_table::settle();
-        let is_current = usages.iter().all(|(_, usage)| usage.is_current());
         let all_hold = scratch.0.iter().all(|(at, claim)| usages[*at].1.holds(claim));
-        if all_claimed && is_current && all_hold {
+        if all_claimed && all_hold {
             return Ok(());
         }
         for (at, claim) in scratch.0.drain(..) {
@@ -193,7 +192,8 @@ fn claim_all<'s>(
                 usages[at].1.undo(claim, now_us);
             }
         }
-        if !all_claimed && is_current && all_hold {
+        // What made us refuse must have been the key's as well.
+        if !all_claimed && all_hold && usages.iter().all(|(_, usage)| usage.is_current()) {
             let opens = usages.iter().map(|(_, usage)| usage.opens_for(cost, now));
             let opens_us = opens.max().unwrap_or(now_us);
             let standing =
