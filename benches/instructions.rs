@@ -15,6 +15,7 @@ use gungraun::prelude::*;
 
 use work::{
     body::Unchunk,
+    claim::Claim,
     decide::Decision,
     head::{Encode, Parse},
 };
@@ -32,6 +33,14 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 fn warm<W, R>(mut made: W, once: impl FnOnce(&mut W) -> R) -> W {
     once(&mut made);
     made
+}
+
+fn granted() -> Claim {
+    warm(Claim::granted(), Claim::once)
+}
+
+fn refused() -> Claim {
+    warm(Claim::refused(), Claim::once)
 }
 
 fn parse() -> Parse {
@@ -117,6 +126,16 @@ fn decide_quota(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.quota()), decision)
 }
 
+#[library_benchmark(setup = granted, config = at_most(400))]
+fn claim_granted(mut claim: Claim) -> (bool, Claim) {
+    (black_box(claim.once()), claim)
+}
+
+#[library_benchmark(setup = refused, config = at_most(165))]
+fn claim_refused(mut claim: Claim) -> (bool, Claim) {
+    (black_box(claim.once()), claim)
+}
+
 #[library_benchmark(setup = decision, config = at_most(280))]
 fn decide_balance(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.balance()), decision)
@@ -138,6 +157,8 @@ library_benchmark_group!(
         decide_token_again,
         decide_whole_by_key,
         decide_whole_by_wrong_key,
+        claim_granted,
+        claim_refused,
         decide_revoked,
         decide_whole_among_a_million_revoked,
         decide_quota,

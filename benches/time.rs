@@ -10,6 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use work::{
     body::Unchunk,
+    claim::Claim,
     decide::Decision,
     head::{Encode, Parse},
 };
@@ -39,6 +40,9 @@ fn decisions(criterion: &mut Criterion) {
     group.bench_function("whole, by API key", |bencher| bencher.iter(|| by_key.whole()));
     let mut bad_day = Decision::among_a_million_revoked();
     group.bench_function("not among a million revoked", |bencher| bencher.iter(|| bad_day.revoked()));
+    let (mut granted, mut refused) = (Claim::granted(), Claim::refused());
+    group.bench_function("claim, granted", |bencher| bencher.iter(|| granted.once()));
+    group.bench_function("claim, refused", |bencher| bencher.iter(|| refused.once()));
     group.bench_function("quota", |bencher| bencher.iter(|| decision.quota()));
     group.bench_function("balance", |bencher| bencher.iter(|| decision.balance()));
     group.bench_function("whole", |bencher| bencher.iter(|| decision.whole()));

@@ -5,6 +5,7 @@
 //! here does input or output, so nothing here says what a request costs: most of that is the kernel's.
 
 pub(crate) mod body;
+pub(crate) mod claim;
 pub(crate) mod decide;
 pub(crate) mod head;
 

@@ -218,6 +218,7 @@ impl KeyTable {
     ///
     /// # Errors
     /// [`TableFull`] when no slot can be had.
+    #[inline]
     pub fn slot(&self, hash: u64, now: Moment) -> Result<Slot, TableFull> {
         let fingerprint = hash.max(REPLACING + 1);
         let set = self.set_of(hash);
@@ -228,6 +229,7 @@ impl KeyTable {
     }
 
     /// The use that the key in `slot` makes of the window at `place`.
+    #[inline]
     pub fn usage(&self, slot: Slot, place: usize) -> Usage<'_> {
         let lane = &self.lanes[place];
         let words = self.words_of(slot.index, lane);

@@ -85,6 +85,7 @@ impl Usage<'_> {
 
     /// False if `units` are certainly not left. Writes nothing, so a flood of refused requests leaves the lines
     /// shared in every core's cache.
+    #[inline]
     pub fn may_have(&self, units: u32, now: Moment) -> bool {
         let open = |cells: Cells<'_>| {
             cells.closed_until(now.monotonic_us).is_none()
@@ -233,6 +234,7 @@ impl Usage<'_> {
 
     /// Whether `claim` is counted as the key's. To be asked after [`settle`](super::settle). If it is not, it is to be
     /// made again, and the old one left alone.
+    #[inline]
     pub fn holds(&self, claim: &Claim) -> bool {
         self.has_slot()
             && match claim.held {
