@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::shared::lifecycle::Phase;
 
-use super::{metrics, reload::Reloader, revocation, view::View};
+use super::{apis, catalogue, metrics, reload::Reloader, revocation, view::View};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ impl Admin {
 
     fn router(self) -> Router {
         let revocations = revocation::api::router(Arc::clone(&self.view.load().revocations));
+        let (apis, catalogue) =
+            (apis::router(Arc::clone(&self.view)), catalogue::router(Arc::clone(&self.view)));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -59,6 +61,8 @@ impl Admin {
             .route("/drain", post(drain))
             .with_state(self)
             .merge(revocations)
+            .merge(apis)
+            .merge(catalogue)
     }
 }
 

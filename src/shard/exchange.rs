@@ -137,6 +137,11 @@ impl<'s> Exchange<'s> {
         &block[self.method.clone()]
     }
 
+    /// Whole field lines that the route's API version adds to every answer.
+    pub(super) fn answer_lines(&self) -> &'s [u8] {
+        self.facts.route.map_or(b"", |route| route.answer_lines())
+    }
+
     /// How the connection goes on after an answer.
     pub(super) fn persistence(&self, shard: &Shard, downstream_requests: u64) -> Persistence {
         let keep = self.keeps_alive
@@ -155,6 +160,10 @@ impl<'s> Exchange<'s> {
         settle(shard.index, shard.meters(), self.facts.route, outcome, duration_us);
         if let (Some(route), true) = (self.facts.route, self.facts.admission.shadow_refused) {
             route.meters.of(shard.index).shadow_limited.add(1);
+        }
+        if let Some(membership) = self.facts.route.and_then(|route| route.membership.as_ref()) {
+            let callers = membership.version.callers.of(shard.index);
+            callers.note(self.caller_name(), outcome.status, self.started.unix_seconds().unsigned_abs());
         }
         let mut log = shard.log.borrow_mut();
         let Some(log) = &mut *log else { return };
@@ -193,6 +202,11 @@ impl<'s> Exchange<'s> {
         record.pack(&mut packed);
         shard.meters().log_records.add(1);
         log.send(&packed);
+    }
+
+    /// Who called, with the keyed hash of the name.
+    fn caller_name(&self) -> Option<(u64, &[u8])> {
+        self.facts.caller.as_ref().map(|caller| (caller.consumer_hash, caller.consumer.as_bytes()))
     }
 
     /// Why it ended as it did, for the log; empty when there is nothing to say.

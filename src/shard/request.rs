@@ -21,6 +21,7 @@ use crate::{
         headroom::Headroom,
         refusal::{Code, Refusal},
         snapshot::Snapshot,
+        version::Document,
     },
 };
 
@@ -58,7 +59,10 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
     let (outcome, next) = match verdict {
-        Ok(granted) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
+        Ok(Passage::Description(document)) => {
+            respond::describe(shard, downstream, &exchange, document).await // 8 respond
+        }
+        Ok(Passage::Granted(granted)) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
         Err(Absence::Refused(refusal)) => {
             respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
         }
@@ -82,9 +86,17 @@ pub(super) struct Granted<'s> {
     pub(super) body: BodyReader,
 }
 
+/// What is done about a request that nothing speaks against.
+enum Passage<'s> {
+    /// It goes to an endpoint.
+    Granted(Granted<'s>),
+    /// It asks for the description of its API version, which is at hand.
+    Description(&'s Document),
+}
+
 /// What steps 2 to 6 come to.
 enum Verdict<'s> {
-    Granted(Granted<'s>),
+    Passes(Passage<'s>),
     /// Nothing speaks against the request so far, and not all of its body has come that could be waited for.
     BodyFirst,
 }
@@ -96,13 +108,13 @@ async fn consider<'s>(
     snapshot: &'s Snapshot,
     downstream: &mut Downstream,
     exchange: &mut Exchange<'s>,
-) -> Result<Granted<'s>, Absence> {
+) -> Result<Passage<'s>, Absence> {
     if let Some(block) = &mut downstream.block {
         block.consume(exchange.head_bytes);
     }
     loop {
         match decide(shard, snapshot, downstream, exchange).map_err(Absence::Refused)? {
-            Verdict::Granted(granted) => return Ok(granted),
+            Verdict::Passes(passage) => return Ok(passage),
             Verdict::BodyFirst => body_ahead::collect(shard, exchange, downstream).await?,
         }
     }
@@ -144,12 +156,17 @@ fn decide<'s>(
     }
     let permit = stage::decide(snapshot, &mut desk, meters, &request, &mut exchange.facts, now)?; // … 5 limit  6 balance
     drop(desk);
+    let version =
+        exchange.facts.route.and_then(|route| route.membership.as_ref()).map(|known| &known.version);
+    if let Some(document) = version.and_then(|version| version.document_at(target.path, head.method)) {
+        return Ok(Verdict::Passes(Passage::Description(document)));
+    }
 
     let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "bounds.buffer_bytes"))?;
     encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);
-    Ok(Verdict::Granted(Granted { permit, request: out, body }))
+    Ok(Verdict::Passes(Passage::Granted(Granted { permit, request: out, body })))
 }
 
 /// Takes up the identity a request brings along: its id, its trace, who sent it.

@@ -31,6 +31,24 @@ impl Counter {
     }
 }
 
+/// Several numbers in a row.
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { Counter(AtomicU64::new(0)) }; N])
+    }
+}
+
+impl<const N: usize> std::ops::Index<usize> for Counters<N> {
+    type Output = Counter;
+
+    fn index(&self, index: usize) -> &Counter {
+        &self.0[index]
+    }
+}
+
 /// Sub-buckets per power of two: a value is known to one part in sixteen.
 const STEPS_LOG2: u32 = 4;
 /// Values from here on (134 s) share the last bucket.

@@ -5,7 +5,7 @@
 
 use crossbeam::utils::CachePadded;
 
-use super::counter::{Counter, Histogram};
+use super::counter::{Counter, Counters, Histogram};
 
 /// One set of meters for each shard, on lines of their own.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub struct TokenMeters {
 }
 
 /// Codes of refusals there can be; `stage::refusal::Code` must fit.
-pub const CODES_MAX: usize = 32;
+pub const CODES_MAX: usize = 48;
 
 /// One shard's meters of itself.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ pub struct ShardMeters {
     /// Exchanges in flight now.
     pub in_flight: Counter,
     /// Requests answered by the gateway itself, by code.
-    pub refusals: [Counter; CODES_MAX],
+    pub refusals: Counters<CODES_MAX>,
     /// Requests that match no route: no route's meters count them.
     pub unrouted: [Counter; 6],
     /// Verdicts on tokens.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use crate::base::clock::Clock;
 
 use super::{
+    callers::{self, Callers, Calls},
     cells::{Cells, LIMIT_MAX, Window},
     key_table::KeyTable,
     load::Load,
@@ -377,4 +378,30 @@ fn a_table_takes_over_what_was_used() {
             assert_eq!(after.cells(slot, 0).standing(60_200).remaining, limit);
         }
     }
+}
+
+#[test]
+fn names_are_counted_and_cut() {
+    let callers = Callers::default();
+    let long = "x".repeat(callers::NAME_BYTES_MAX + 1);
+    callers.note(Some((7, b"acme")), 200, 100);
+    callers.note(Some((7, b"acme")), 429, 101);
+    callers.note(Some((7 + 512, long.as_bytes())), 503, 102);
+    callers.note(None, 410, 103);
+    let mut named: Vec<Calls> = callers.named().collect();
+    named.sort_by_key(|calls| calls.key);
+    let acme = Calls { key: 7, name: "acme".into(), calls: 2, refused: 1, failed: 0, last_s: 101 };
+    assert_eq!(named[0], acme);
+    assert_eq!((named[1].name.len(), named[1].failed, named.len()), (callers::NAME_BYTES_MAX, 1, 2));
+    assert_eq!((callers.nameless().refused, callers.nameless().last_s), (1, 103));
+    assert_eq!(callers.others(), Calls::default());
+}
+
+#[test]
+fn who_finds_no_slot_is_counted_among_the_others() {
+    let callers = Callers::new(2);
+    for number in 1..=5_u64 {
+        callers.note(Some((number, number.to_string().as_bytes())), 200, number);
+    }
+    assert_eq!((callers.named().count(), callers.others().calls, callers.others().last_s), (2, 3, 5));
 }

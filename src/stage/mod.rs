@@ -15,6 +15,7 @@ pub mod retry;
 pub mod route;
 pub mod settle;
 pub mod snapshot;
+pub mod version;
 
 use std::net::IpAddr;
 
@@ -87,6 +88,8 @@ pub enum Step {
     Credential,
     /// May they?
     Permission,
+    /// Is this version of the API still served, and has it such an operation?
+    Version,
     /// Is its body too long?
     Body,
     /// Is there quota left?
@@ -160,7 +163,10 @@ pub fn screen<'s>(
     now: Moment,
 ) -> Result<&'s Route, Refusal> {
     let authority = request.target.authority.or(request.head.host);
-    let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
+    let mut route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
+    if let Some(membership) = &route.membership {
+        route = version::choose(snapshot, route, membership, request.head)?;
+    }
     facts.route = Some(route);
     facts.step = Step::Headroom;
     snapshot.ceilings.admit(route.priority, request.headroom)?;
@@ -175,6 +181,10 @@ pub fn screen<'s>(
         }
         let method = request.head.method;
         snapshot.consumers.permit(&caller.consumer, route, method)?;
+    }
+    if let Some(membership) = &route.membership {
+        facts.step = Step::Version;
+        version::check(membership, request, now)?;
     }
     facts.step = Step::Body;
     if let Framing::Length(length) = request.head.framing

@@ -77,7 +77,11 @@ pub fn settle(
                     | Code::ScopeInsufficient
                     | Code::RoleMissing
                     | Code::ConsumerNotAllowed
-                    | Code::LimitKeyMissing,
+                    | Code::LimitKeyMissing
+                    | Code::VersionRetired
+                    | Code::VersionBrownout
+                    | Code::OperationUnknown
+                    | Code::MethodNotAllowed,
                 ) => {}
                 _ if !route.limits.is_empty() => meters.admitted.add(1),
                 _ => {}

@@ -37,3 +37,4 @@ mod reload;
 mod revocation;
 mod slow;
 mod tokens;
+mod versions;

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "the models use parts of the files")]
 
+#[path = "../../src/shared/callers.rs"]
+mod callers;
 #[path = "../../src/shared/cells.rs"]
 mod cells;
 #[path = "../../src/shared/key_table.rs"]
@@ -28,6 +30,7 @@ mod sync {
 
 use std::sync::Arc;
 
+use callers::Callers;
 use cells::{Cells, Window};
 use key_table::KeyTable;
 use load::Load;
@@ -144,5 +147,24 @@ fn who_enters_finds_what_was_seen() {
         visit(&load, &inside);
         other.join().unwrap();
         assert_eq!(load.in_flight(), 0);
+    });
+}
+
+/// A name is written while somebody reads: who sees a caller sees the whole name of it.
+#[test]
+fn names_are_seen_whole_or_not_at_all() {
+    model(|| {
+        let callers = Arc::new(Callers::new(1));
+        let shard = {
+            let callers = Arc::clone(&callers);
+            loom::thread::spawn(move || {
+                callers.note(Some((7, b"acme-payments")), 200, 5);
+            })
+        };
+        for seen in callers.named() {
+            assert_eq!((seen.key, seen.name.as_str()), (7, "acme-payments"));
+        }
+        shard.join().unwrap();
+        assert_eq!(callers.named().next().unwrap().calls, 1);
     });
 }

@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 63] = [
+pub const DEFAULTS: [Default; 73] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
@@ -60,6 +60,16 @@ pub const DEFAULTS: [Default; 63] = [
     row("cluster.idle_timeout", "4s", "how long a connection waits for the next request; keep it below the endpoint's own"),
     row("cluster.idle_connections", "512", "connections that wait, per endpoint and shard"),
     row("cluster.endpoints.weight", "1", "the endpoint's share relative to the others"),
+    row("api.choose", "path", "how a request says which version it means: path, header or media-type"),
+    row("api.header", "none", "with `choose = \"header\"`: the field whose value is the version's name"),
+    row("api.media_type", "none", "with `choose = \"media-type\"`: such as `application/vnd.acme.{version}+json`, looked for in `Accept`"),
+    row("api.default", "none", "the version of requests that name none; without it they get 400 or 406"),
+    row("api.version.state", "active", "preview, active, deprecated or retired; dates move it on by themselves"),
+    row("api.version.deprecated", "never", "a day (its first second, UTC) or an RFC 3339 time; answers say it as `Deprecation`"),
+    row("api.version.sunset", "never", "the same for its retirement: `Sunset` until then, 410 from then on"),
+    row("api.version.brownouts", "none", "`{ from, until }` between the two: 410 for a while, with `Retry-After`"),
+    row("api.version.openapi", "none", "an OpenAPI 3.0 or 3.1 file, JSON or YAML; operations it does not know are refused"),
+    row("route.api", "none", "the API the route belongs to; `version` then names one of its versions"),
     row("route.host", "any", "the host the route is for"),
     row("route.methods", "any but CONNECT and TRACE", "the methods the route takes; GET includes HEAD"),
     row("route.auth", "jwt if `jwt` is named", "which credential the route takes: jwt, api-key or either; none makes it public"),

@@ -145,6 +145,7 @@ impl Download<'_, '_> {
                     &head,
                     Framing::Empty,
                     exchange.request_id.as_bytes(),
+                    b"",
                     Persistence::Keep,
                 )
                 .map_err(|_| HEAD_TOO_LONG)?;
@@ -158,7 +159,8 @@ impl Download<'_, '_> {
         } else {
             exchange.persistence(self.shard, self.requests)
         };
-        encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), persistence)
+        let lines = exchange.answer_lines();
+        encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), lines, persistence)
             .map_err(|_| HEAD_TOO_LONG)?;
         let (status, arriving, keeps_alive) = (head.status, head.framing, head.keeps_alive());
         Ok(Passage::Final(FinalAnswer { status, arriving, leaving, persistence, keeps_alive }))
