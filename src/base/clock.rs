@@ -74,6 +74,11 @@ impl Clock {
     }
 }
 
+/// Microseconds on the monotonic clock, for whoever times something and has no clock of its own.
+pub fn monotonic_us() -> u64 {
+    read_us(libc::CLOCK_MONOTONIC)
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::new()

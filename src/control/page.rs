@@ -25,8 +25,9 @@ pub struct Policy<'p> {
 impl Policy<'_> {
     /// The value of `Content-Security-Policy`. Pages may ask their own address for data, and nothing else.
     fn text(&self) -> String {
-        let mut text =
-            String::from("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+        let mut text = String::from(
+            "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        );
         for (directive, sources) in [("style-src", self.styles), ("script-src", self.scripts)] {
             if !sources.is_empty() {
                 let _ = write!(text, "; {directive}");

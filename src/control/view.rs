@@ -16,7 +16,8 @@ use crate::{
 
 use super::{
     access_log::LogCounts,
-    config::{Plan, view},
+    config::{Plan, monitor::MonitorPlan, view},
+    monitor::Monitor,
     revocation::Revocations,
 };
 
@@ -35,6 +36,8 @@ pub struct View {
     pub log: Option<Arc<LogCounts>>,
     /// The deny list.
     pub revocations: Arc<Revocations>,
+    /// What is kept in mind of the last minutes.
+    pub monitor: Arc<Monitor>,
     /// The runtime each shard got.
     pub drivers: Arc<[String]>,
     /// The share of the last second each shard was at work, in thousandths.
@@ -46,6 +49,8 @@ pub struct View {
 pub struct Told {
     /// All of it as `/config` shows it, without secrets.
     pub config: Arc<Value>,
+    /// How closely the gateway is watched.
+    pub monitor: MonitorPlan,
     /// How long requests in flight may take to finish when the gateway drains, in milliseconds.
     pub drain_ms: u64,
 }
@@ -53,7 +58,11 @@ pub struct Told {
 impl Told {
     /// What `plan` says.
     pub fn of(plan: &Plan) -> Self {
-        Self { config: Arc::new(view::view(plan)), drain_ms: plan.timeouts.drain_ms }
+        Self {
+            config: Arc::new(view::view(plan)),
+            monitor: plan.monitor.clone(),
+            drain_ms: plan.timeouts.drain_ms,
+        }
     }
 }
 
@@ -67,6 +76,7 @@ impl View {
             lifecycle: Arc::clone(&self.lifecycle),
             log: self.log.clone(),
             revocations: Arc::clone(&self.revocations),
+            monitor: Arc::clone(&self.monitor),
             drivers: Arc::clone(&self.drivers),
             busy_permille: Arc::clone(&self.busy_permille),
         }

@@ -53,7 +53,9 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Arrival::Head(length, started) => {
             let mut exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.head_bytes = length;
-            (consider(shard, snapshot, downstream, &mut exchange).await, exchange) // 2 parse … 6 balance
+            let verdict = consider(shard, snapshot, downstream, &mut exchange).await; // 2 parse … 6 balance
+            exchange.note_decided();
+            (verdict, exchange)
         }
     };
     downstream.requests += 1;
@@ -182,6 +184,7 @@ fn note_identity(exchange: &mut Exchange<'_>, head: &RequestHead<'_, '_>, whole:
         && let Some(trace_id) = trace_id_of(trace)
     {
         exchange.trace_id = trace_id;
+        exchange.note_parent(trace);
     }
     if exchange.snapshot.logs_agents {
         for (agent, name) in exchange.agents.iter_mut().zip(["Referer", "User-Agent"]) {
@@ -228,10 +231,15 @@ fn encode_request(
     traceparent[3..35].copy_from_slice(&hex_digits(exchange.trace_id));
     let span = u128::from(shard.desk.borrow_mut().rng.u64(1..));
     traceparent[36..52].copy_from_slice(&hex_digits(span)[16..]);
+    exchange.span.set(span as u64);
     if let Some(flags) =
         head.fields.of_kind(Kind::Traceparent).next().filter(|trace| trace_id_of(trace).is_some())
     {
         traceparent[53..55].copy_from_slice(&flags[53..55]);
+    }
+    if exchange.facts.times.is_some() {
+        // Sampled (W3C Trace Context, section 3.2.2.5.1): digits with an odd value are.
+        traceparent[54] = odd_digit(traceparent[54]);
     }
     let peer_text = IpText::new(peer);
     let additions = RequestAdditions {
@@ -249,6 +257,14 @@ fn encode_request(
     };
     encode::request(out, head, target, &additions)
         .map_err(|_| Refusal::new(Code::HeadTooLarge, "bytes, with the gateway's own fields"))
+}
+
+/// The hexadecimal digit with its lowest bit set.
+fn odd_digit(digit: u8) -> u8 {
+    match digit {
+        b'0' | b'2' | b'4' | b'6' | b'8' | b'a' | b'c' | b'e' => digit + 1,
+        odd => odd,
+    }
 }
 
 /// A gateway that knows API keys keeps them, on every route: one that is sent to the wrong route is a secret

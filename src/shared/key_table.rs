@@ -122,6 +122,13 @@ impl KeyTable {
         self.insert(set, fingerprint, now_us)
     }
 
+    /// The slot of the key that hashes to `hash`, if it has one. What is read of it may be another key's by then.
+    pub fn known(&self, hash: u64) -> Option<Slot> {
+        let fingerprint = hash.max(REPLACING + 1);
+        let index = self.find(self.set_of(hash), fingerprint)?;
+        Some(Slot { index, fingerprint })
+    }
+
     /// The cells of `slot` for the window at `window`.
     pub fn cells(&self, slot: Slot, window: usize) -> Cells<'_> {
         let slot_words = self.offsets[self.windows.len()];

@@ -5,7 +5,10 @@
 
 use crossbeam::utils::CachePadded;
 
-use super::counter::{Counter, Counters, Histogram};
+use super::{
+    callers::Callers,
+    counter::{Counter, Counters, Histogram},
+};
 
 /// One set of meters for each shard, on lines of their own.
 #[derive(Debug)]
@@ -46,7 +49,18 @@ pub struct RouteMeters {
     pub shadow_limited: Counter,
     /// From the first byte of a request to the last of its answer.
     pub duration: Histogram,
+    /// The endpoint's share of it, of requests that an endpoint saw.
+    pub upstream: Histogram,
+    /// The gateway's share of it.
+    pub added: Histogram,
+    /// Requests that kept the route's objective.
+    pub kept: Counter,
+    /// Requests that did not.
+    pub missed: Counter,
 }
+
+/// Endpoints of a cluster that are counted each by itself.
+pub const ENDPOINTS_COUNTED: usize = 64;
 
 /// One shard's meters of one cluster.
 #[derive(Debug, Default)]
@@ -59,6 +73,8 @@ pub struct ClusterMeters {
     pub connections_active: Counter,
     /// Connections in the pool now.
     pub connections_idle: Counter,
+    /// Exchanges by the place of their endpoint; those from the last place on share one count.
+    pub by_endpoint: Counters<ENDPOINTS_COUNTED>,
     /// From the first byte sent to an endpoint to the last one read from it.
     pub duration: Histogram,
 }
@@ -108,6 +124,10 @@ pub struct ShardMeters {
     pub unrouted: [Counter; 6],
     /// Verdicts on tokens.
     pub tokens: TokenMeters,
+    /// From the first byte of a request to the last of its answer, over all routes.
+    pub duration: Histogram,
+    /// Who calls.
+    pub callers: Callers,
     /// What the gateway added: duration minus the endpoint's share.
     pub added: Histogram,
     /// Records handed to the log, dropped ones included.

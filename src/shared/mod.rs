@@ -12,7 +12,7 @@
 //! | [`load`] | every shard | every shard, metrics | one word per endpoint | relaxed: a count, not a message |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
-//! | [`log_ring`] | its own shard | log writer | `log.ring` bytes per shard | rtrb's release/acquire |
+//! | [`log_ring`] | its own shard | log writer; control, of samples | `log.ring` bytes per shard | rtrb's release/acquire |
 
 pub mod callers;
 pub mod cells;
@@ -24,6 +24,7 @@ pub mod log_ring;
 pub mod meters;
 pub mod record;
 pub mod revoked;
+pub mod sample;
 mod sync;
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         body_bytes_max: 1_000,
         version: Box::default(),
         membership: None,
+        objective: None,
         meters: Arc::new(PerShard::new(1)),
     }
 }
@@ -104,5 +105,6 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         fields_max: 100,
         logs_agents: false,
         log_sample_percent: 100,
+        timed_percent: 1,
     }
 }

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub logs_agents: bool,
     /// How many of a hundred successes the log shows.
     pub log_sample_percent: u8,
+    /// How many of a hundred exchanges are timed step by step.
+    pub timed_percent: u8,
 }
 
 /// How long a downstream connection may keep us waiting, in milliseconds.

@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod corpus;
 mod corpus_peers;
+mod dashboard;
 mod delivery;
 mod drain;
 mod explain;

@@ -79,6 +79,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
         log_sample_percent: plan.log.sample_percent,
+        timed_percent: plan.monitor.sample_percent,
         logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })
 }
@@ -222,6 +223,7 @@ fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inh
         body_bytes_max: plan.body_bytes_max,
         version: plan.version.into(),
         membership: None,
+        objective: plan.objective,
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
     }

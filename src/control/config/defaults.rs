@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 73] = [
+pub const DEFAULTS: [Default; 77] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
@@ -81,9 +81,13 @@ pub const DEFAULTS: [Default; 73] = [
     row("route.in_flight", "any", "requests of the route under way at once, on all shards together; beyond it: 429"),
     row("route.limit.mode", "enforce", "enforce or shadow: decides, counts and says so in the log, but refuses nobody"),
     row("route.limit.exempt", "none", "`consumer:ID`, addresses and networks that the limit does not concern"),
+    row("route.slo", "none", "what the route promises, such as `99.9% < 250ms`; counted, with burn rates in `/metrics`"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
     row("revocation.entries", "100000", "the most entries of that file"),
+    row("monitor.sample", "1%", "of exchanges: how many are timed step by step; a trusted proxy's `traceparent` can ask for more"),
+    row("monitor.slow", "500ms", "a timed exchange that took this long is shown among the slow ones"),
+    row("monitor.otlp", "none", "where the spans of timed exchanges go: an OTLP receiver, such as `http://127.0.0.1:4318/v1/traces`"),
     row("log.access", "access.log", "a path, `stdout`, `syslog` (`/dev/log`), `syslog:PATH` or `off`"),
     row("log.format", "json", "json, combined, or a line of your own with `{status}`, `{path}` … in it"),
     row("log.consumer_key_file", "none", "with it, lines show consumers as hashes under this key (HMAC-SHA256, 128 bits), never as they are; at least 32 bytes"),

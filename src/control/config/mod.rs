@@ -15,6 +15,7 @@ pub(super) mod jwks;
 mod keys;
 pub mod limits;
 mod log;
+pub mod monitor;
 mod openapi;
 pub mod plan;
 mod reader;

@@ -18,6 +18,7 @@ use crate::{
         auth::Key,
         headroom::Priority,
         limit::{LIMITS_MAX, Refund},
+        objective::Objective,
         route::Methods,
     },
 };
@@ -37,6 +38,7 @@ use super::{
     keys::{Secrets, key_set},
     limits::{self, LimitPlan},
     log,
+    monitor::{self, MonitorPlan},
     reader::Field,
     revocation,
     values::one_of,
@@ -75,6 +77,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// The deny list.
     pub revocation: RevocationPlan,
+    /// How closely the gateway is watched.
+    pub monitor: MonitorPlan,
     /// The access log.
     pub log: LogPlan,
 }
@@ -172,6 +176,7 @@ pub struct RoutePlan {
     pub body_bytes_max: u64,
     pub version: String,
     pub membership: Option<(usize, usize)>,
+    pub objective: Option<Objective>,
 }
 
 /// The access log.
@@ -316,6 +321,7 @@ pub(super) fn build(
         apis: apis.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         revocation,
+        monitor: monitor::plan(&file.monitor, issues),
         log: log?,
     })
 }
@@ -487,6 +493,10 @@ fn route(
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
         version: route.version.as_ref().map_or_else(String::new, |version| version.value.clone()),
         membership: membership?,
+        objective: match route.slo.as_ref().map(|field| monitor::objective(field, issues)) {
+            None => None,
+            Some(objective) => Some(objective?),
+        },
     })
 }
 

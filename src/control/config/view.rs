@@ -105,6 +105,11 @@ pub fn view(plan: &Plan) -> Value {
             "tokens": plan.bounds.tokens,
         },
         "revocation": { "file": plan.revocation.file, "entries": plan.revocation.entries_max },
+        "monitor": {
+            "sample": format!("{}%", plan.monitor.sample_percent),
+            "slow_ms": plan.monitor.slow_ms,
+            "otlp": plan.monitor.otlp,
+        },
         "timeouts_ms": {
             "head": plan.timeouts.head_ms,
             "body": plan.timeouts.body_ms,

@@ -134,6 +134,7 @@ impl Download<'_, '_> {
     fn encode_head(&mut self, head_bytes: usize, request_finished: bool) -> Result<Passage, Cause> {
         let exchange = self.exchange;
         self.out.clear();
+        exchange.answered_us.set(self.shard.clock.recent().monotonic_us);
         let mut storage = Storage::new();
         let head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
             .map_err(|error| Cause::Invalid(error.0))?;

@@ -57,6 +57,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         tokens_max: 16,
         revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
+        samples: None,
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
         lifecycle: Arc::new(Lifecycle::default()),
         meters: Arc::new(PerShard::new(1)),

@@ -14,6 +14,7 @@ use crate::shared::meters::{PerShard, RouteMeters};
 use super::{
     headroom::Priority,
     limit::{Limit, Places, Refund},
+    objective::Objective,
     version::Membership,
 };
 
@@ -58,6 +59,8 @@ pub struct Route {
     pub version: Box<str>,
     /// The version of an API that it belongs to, with what follows from that.
     pub membership: Option<Box<Membership>>,
+    /// What it promises.
+    pub objective: Option<Objective>,
     /// Its counters.
     pub meters: Arc<PerShard<RouteMeters>>,
 }
