@@ -9,6 +9,7 @@
 mod rig;
 
 mod access;
+mod alerts;
 mod algorithms;
 mod auth;
 mod balance;
