@@ -20,6 +20,7 @@
     if (value >= 1e4) return (value / 1e3).toPrecision(digits) + "k";
     return Number.isInteger(value) ? String(value) : value >= 100 ? value.toFixed(0) : value.toPrecision(digits);
   };
+  const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false });
   const time = (text) => {
     const date = new Date(text);
     return Number.isNaN(date.getTime()) ? text : date.toLocaleTimeString([], { hour12: false });
@@ -46,8 +47,8 @@
         width: Math.max(holder.clientWidth, 200), height: 200,
         cursor: { y: false },
         scales: { y: { range: (_, low, high) => [0, max ?? Math.max(high * 1.1, 1e-3)] } },
-        axes: [axis, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => short(tick)) }],
-        series: [{ value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hour12: false }) : "–") }].concat(
+        axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => short(tick)) }],
+        series: [{ value: (_, at) => (at ? clock(at) : "–") }].concat(
           series.map(([label], place) => ({
             label, stroke: colour(PALETTE[place % PALETTE.length]), width: 1.5, points: { show: false },
             value: (_, value) => (value === null || value === undefined ? "–" : short(value) + unit),
