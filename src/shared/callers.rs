@@ -16,22 +16,23 @@ const PROBES: usize = 16;
 pub const NAME_BYTES_MAX: usize = 64;
 
 const NAME_WORDS: usize = NAME_BYTES_MAX / 8;
-/// Places of the words of a slot: its key, the length of its name, its counts, the name.
-const KEY: usize = 0;
-const LENGTH: usize = 1;
-const CALLS: usize = 2;
-const REFUSED: usize = 3;
-const FAILED: usize = 4;
-const LAST: usize = 5;
-const NAME: usize = 6;
+/// Places of the words of a slot: the length of its name, its counts, the name.
+const LENGTH: usize = 0;
+const CALLS: usize = 1;
+const REFUSED: usize = 2;
+const FAILED: usize = 3;
+const LAST: usize = 4;
+const NAME: usize = 5;
 const SLOT_WORDS: usize = NAME + NAME_WORDS;
 
 /// Bytes of one table.
-pub const TABLE_BYTES: usize = (SLOTS + 2) * SLOT_WORDS * 8;
+pub const TABLE_BYTES: usize = (SLOTS + (SLOTS + 2) * SLOT_WORDS) * 8;
 
 /// One shard's table. Its pages are not resident before they are written.
 #[derive(Debug)]
 pub struct Callers {
+    /// The keys side by side, so that looking for a name that has no slot touches a line or three.
+    keys: Box<[AtomicU64]>,
     /// The slots, and behind them one for the nameless and one for those that found no slot.
     words: Box<[AtomicU64]>,
     slots: usize,
@@ -63,7 +64,7 @@ impl Default for Callers {
 impl Callers {
     /// A table with room for `slots` names.
     pub fn new(slots: usize) -> Self {
-        Self { words: zeroed_words((slots + 2) * SLOT_WORDS), slots }
+        Self { keys: zeroed_words(slots), words: zeroed_words((slots + 2) * SLOT_WORDS), slots }
     }
 
     /// Counts a request. `caller` is a name with its keyed hash; none for requests without a credential. Only the
@@ -85,7 +86,7 @@ impl Callers {
     /// All names there are.
     pub fn named(&self) -> impl Iterator<Item = Calls> {
         (0..self.slots).filter_map(|slot| {
-            let key = self.word(slot, KEY).load(Ordering::Acquire);
+            let key = self.keys[slot].load(Ordering::Acquire);
             (key != 0).then(|| Calls { key, name: self.name(slot), ..self.counts(slot) })
         })
     }
@@ -115,7 +116,7 @@ impl Callers {
         let first = usize::try_from(key % self.slots as u64).unwrap_or(0);
         for probe in 0..PROBES.min(self.slots) {
             let slot = (first + probe) % self.slots;
-            match self.word(slot, KEY).load(Ordering::Relaxed) {
+            match self.keys[slot].load(Ordering::Relaxed) {
                 known if known == key => return Some(slot),
                 0 => {
                     self.write(slot, key, name);
@@ -135,7 +136,7 @@ impl Callers {
             self.word(slot, NAME + place).store(u64::from_le_bytes(word), Ordering::Relaxed);
         }
         self.word(slot, LENGTH).store(name.len() as u64, Ordering::Relaxed);
-        self.word(slot, KEY).store(key, Ordering::Release);
+        self.keys[slot].store(key, Ordering::Release);
     }
 
     fn name(&self, slot: usize) -> String {

@@ -266,6 +266,23 @@ fn the_catalogue_shows_it_all_and_escapes_it() {
 }
 
 #[test]
+fn explain_says_which_version_it_is() {
+    let endpoint = named("v1");
+    let directory = one_version(&endpoint, &format!("deprecated = \"{}\"", at(-DAY))).write();
+    let token = valid_token("acme");
+    let told = |path: &str| {
+        let arguments = ["explain", "--config", "tollgate.toml", "--token", &token, "GET", path];
+        String::from_utf8(tollgate(directory.path(), &arguments).stdout).unwrap()
+    };
+    let line = "version     v1 of pay, deprecated\n";
+    assert!(told("/pay").contains(line), "{}", told("/pay"));
+    let directory = one_version(&endpoint, "state = \"retired\"").write();
+    let arguments = ["explain", "--config", "tollgate.toml", "--token", &token, "GET", "/pay"];
+    let told = String::from_utf8(tollgate(directory.path(), &arguments).stdout).unwrap();
+    assert!(told.contains("version     v1 of pay, retired\nrefused: 410 version_retired"), "{told}");
+}
+
+#[test]
 fn counts_outlive_a_reload() {
     let endpoint = named("v1");
     let gateway = one_version(&endpoint, "").start();

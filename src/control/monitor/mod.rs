@@ -93,7 +93,7 @@ impl Monitor {
     fn drain(&self, view: &View, rings: &mut [LogReceiver], exporter: &mut Option<Exporter>) {
         let wanted = view.told.monitor.otlp.as_deref();
         if exporter.as_ref().map(Exporter::url) != wanted {
-            *exporter = wanted.and_then(|url| Exporter::start(url, Arc::clone(&self.exports)));
+            *exporter = wanted.map(|url| Exporter::start(url, Arc::clone(&self.exports)));
         }
         let mut state = self.state();
         state.recent.learn(&view.snapshot);

@@ -59,8 +59,8 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Begins to send to `url`; `None`, with a warning, if it cannot.
-    pub(super) fn start(url: &str, counts: Arc<ExportCounts>) -> Option<Self> {
+    /// Begins to send to `url`. If it cannot, it says so and drops what it is offered.
+    pub(super) fn start(url: &str, counts: Arc<ExportCounts>) -> Self {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
         let (its_url, its_counts) = (url.to_owned(), Arc::clone(&counts));
         let started = thread::Builder::new()
@@ -69,7 +69,7 @@ impl Exporter {
         if let Err(error) = started {
             tracing::warn!("no spans are exported, no thread can be started: {error}");
         }
-        Some(Self { url: url.to_owned(), queue, counts })
+        Self { url: url.to_owned(), queue, counts }
     }
 
     /// Where it sends to.
