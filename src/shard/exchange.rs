@@ -155,13 +155,7 @@ impl<'s> Exchange<'s> {
         let ([route, authenticate, limit, balance], began_us, decided_us) = times.lengths_us();
         let first = downstream.requests <= 1;
         let accept = if first { self.started.since_us(downstream.accepted) } else { 0 };
-        // Without a decision all of it was parsing.
         let end_us = ended.monotonic_us;
-        let (began_us, decided_us) = if began_us == 0 {
-            (decided_us.max(self.started.monotonic_us), decided_us)
-        } else {
-            (began_us, decided_us)
-        };
         let parse = began_us.saturating_sub(self.started.monotonic_us);
         let (forward, respond) = match self.answered_us.get() {
             0 if self.span.get() == 0 => (0, end_us.saturating_sub(decided_us)),

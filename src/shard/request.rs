@@ -53,11 +53,10 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Arrival::Head(length, started) => {
             let mut exchange = Exchange::new(shard, snapshot, downstream.peer, started);
             exchange.head_bytes = length;
-            let verdict = consider(shard, snapshot, downstream, &mut exchange).await; // 2 parse … 6 balance
-            exchange.note_decided();
-            (verdict, exchange)
+            (consider(shard, snapshot, downstream, &mut exchange).await, exchange) // 2 parse … 6 balance
         }
     };
+    exchange.note_decided();
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
     let (outcome, next) = match verdict {

@@ -16,6 +16,7 @@ use super::{
     load::Load,
     log_ring::log_ring,
     record::{Delivery, Record},
+    sample::{STEPS, Sample},
     sync::zeroed_words,
 };
 
@@ -180,6 +181,11 @@ proptest! {
         record.pack(&mut packed);
         prop_assert_eq!(Record::unpack(&packed), Some(record));
         prop_assert_eq!(Record::unpack(&packed[..packed.len() - 1]), None);
+        let steps_us = v4.map(|step| [u64::from(step); STEPS.len()]);
+        let sample = Sample { steps_us, span: numbers[0], parent: numbers[1], record };
+        sample.pack(&mut packed);
+        prop_assert_eq!(Sample::unpack(&packed), Some(sample));
+        prop_assert_eq!(Sample::unpack(&packed[..packed.len() - 1]), None);
     }
 }
 

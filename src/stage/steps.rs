@@ -56,10 +56,13 @@ impl StepTimes {
     }
 
     /// How long routing, authenticating, limiting and balancing took, in microseconds, and when they began and
-    /// ended. A step that was not reached took none.
+    /// ended. A step that was not reached took none; if none was, they began when they ended.
     pub fn lengths_us(&self) -> ([u64; 4], u64, u64) {
-        let began_us =
-            |step: Step| if step > self.reached { self.decided_us } else { self.began_us[step as usize] };
+        let began_us = |step: Step| match self.began_us[step as usize] {
+            0 => self.decided_us,
+            _ if step > self.reached => self.decided_us,
+            began_us => began_us,
+        };
         let bounds = [
             began_us(Step::Route),
             began_us(Step::Credential),
@@ -83,7 +86,7 @@ mod tests {
 
     /// Ten microseconds later each time it is asked.
     fn ticking() -> u64 {
-        static NOW_US: AtomicU64 = AtomicU64::new(0);
+        static NOW_US: AtomicU64 = AtomicU64::new(10);
         NOW_US.fetch_add(10, Ordering::Relaxed)
     }
 
