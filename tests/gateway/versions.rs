@@ -300,6 +300,26 @@ fn counts_outlive_a_reload() {
 }
 
 #[test]
+fn a_broken_description_leaves_the_old_one_in_force() {
+    let endpoint = named("v1");
+    let setup = |document: &str| {
+        one_version(&endpoint, "openapi = \"pay.yaml\"").file("pay.yaml", document.as_bytes())
+    };
+    let gateway = setup(OPENAPI).start();
+    let token = bearer(&valid_token("acme"));
+    let (status, report) = gateway.reload(&setup("openapi: 3.1.0\npaths:\n  /a: { get: text }\n"));
+    assert_eq!(status, 422);
+    let mistake = report["mistakes"][0].as_str().unwrap();
+    assert!(mistake.contains("pay.yaml:3: paths./a.get: "), "{mistake}");
+    let mut client = gateway.client();
+    assert_eq!(client.get("/pay", &token).text(), "v1");
+    assert_eq!(client.get("/pay/a", &token).code(), "operation_unknown");
+    assert_eq!(gateway.reload(&setup("openapi: 3.1.0\npaths:\n  /pay/a: { get: {} }\n")).0, 200);
+    assert_eq!(client.get("/pay/a", &token).text(), "v1");
+    assert_eq!(client.get("/pay", &token).code(), "operation_unknown");
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     let endpoint = named("v1");
     for (lines, expected) in [
