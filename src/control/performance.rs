@@ -88,6 +88,11 @@ fn consumers(out: &mut Out<'_>, view: &View) -> fmt::Result {
         others.refused += calls.refused;
         others.failed += calls.failed;
     }
+    if let Some(key) = &view.told.consumer_key {
+        for calls in &mut census.named {
+            calls.name = key.disguise(&calls.name);
+        }
+    }
     let mut samples = Vec::new();
     let named = census.named[..listed].iter().map(|calls| (&*calls.name, calls));
     for (name, calls) in named.chain([("-", &census.nameless), ("(others)", &others)]) {

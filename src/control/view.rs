@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    access_log::LogCounts,
+    access_log::{ConsumerKey, LogCounts},
     config::{Plan, monitor::MonitorPlan, view},
     monitor::Monitor,
     revocation::Revocations,
@@ -49,6 +49,8 @@ pub struct View {
 pub struct Told {
     /// All of it as `/config` shows it, without secrets.
     pub config: Arc<Value>,
+    /// What consumers are hashed with in what leaves the machine, if they are.
+    pub consumer_key: Option<ConsumerKey>,
     /// How closely the gateway is watched.
     pub monitor: MonitorPlan,
     /// How long requests in flight may take to finish when the gateway drains, in milliseconds.
@@ -60,6 +62,7 @@ impl Told {
     pub fn of(plan: &Plan) -> Self {
         Self {
             config: Arc::new(view::view(plan)),
+            consumer_key: plan.log.consumer_key.clone(),
             monitor: plan.monitor.clone(),
             drain_ms: plan.timeouts.drain_ms,
         }

@@ -185,6 +185,33 @@ fn objectives_consumers_and_versions_are_in_the_metrics() {
     assert_eq!(value("tollgate_route_added_latency_seconds_count", &[("route", "pay")]), 4.0);
 }
 
+#[test]
+fn consumers_leave_the_machine_as_hashes_where_the_log_hashes_them() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/traces", receiver.local_addr().unwrap());
+    let endpoint = Endpoint::answering("ok");
+    let gateway = Setup::new()
+        .keys("")
+        .set("log", "consumer_key_file = \"consumer.key\"")
+        .file("consumer.key", &[b'k'; 32])
+        .cluster("main", &[endpoint.address], "")
+        .route("all", "/", "main", "jwt = \"partners\"")
+        .text(&format!("[monitor]\nsample = \"100%\"\notlp = \"{url}\"\n"))
+        .start();
+    assert_eq!(gateway.client().get("/", &bearer(&valid_token("acme-payments"))).status, 200);
+    let hash = gateway.log(1)[0]["consumer"].as_str().unwrap().to_owned();
+    assert_eq!(hash.len(), 32);
+    let (mut stream, _) = receiver.accept().unwrap();
+    let (_, spans) = read_request(&mut stream);
+    let sample = format!("tollgate_consumer_requests_total{{consumer=\"{hash}\",outcome=\"answered\"}}");
+    until("the request to be counted", || gateway.metric(&sample) == 1.0);
+    let metrics = gateway.admin_get("/metrics").1.into_bytes();
+    for (what, bytes) in [("spans", &spans), ("metrics", &metrics)] {
+        let holds = |part: &str| bytes.windows(part.len()).any(|window| window == part.as_bytes());
+        assert!(holds(&hash) && !holds("acme-payments"), "{what}");
+    }
+}
+
 /// Reads one HTTP request with its body.
 fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();

@@ -102,8 +102,11 @@ impl Monitor {
             for _ in 0..1_000 {
                 let Some(packed) = ring.receive() else { break };
                 let Some(sample) = Sample::unpack(packed) else { continue };
-                let told = state.recent.note(&sample, view.told.monitor.slow_ms);
+                let mut told = state.recent.note(&sample, view.told.monitor.slow_ms);
                 if let (Some(exporter), Some(_)) = (&exporter, sample.steps_us) {
+                    if let (Some(key), Some(consumer)) = (&view.told.consumer_key, &mut told.consumer) {
+                        *consumer = key.disguise(consumer);
+                    }
                     exporter.offer(told);
                 }
             }
