@@ -53,6 +53,7 @@ fn render() -> Markup {
                         (chart("The gateway's share of it, ms", "share"))
                         (chart("Shards at work, %", "busy"))
                     }
+                    (table("Routes", "routes"))
                     (table("Endpoints", "endpoints"))
                     (table("Consumers", "consumers"))
                     (table("Objectives", "objectives"))

@@ -99,6 +99,10 @@ fn what_the_page_shows_is_what_happened() {
     assert_eq!(consumer["quotas"], used);
     assert_eq!(told["clusters"][0]["endpoints"][0]["share"], 1.0);
     assert_eq!(told["objectives"][0]["route"], "pay");
+    let route = &told["routes"][0];
+    assert!(route["route"] == "pay" && route["per_s"].as_f64().unwrap() > 0.0, "{route}");
+    let [whole, added] = ["whole_us", "gateway_us"].map(|of| route[of][1].as_u64().unwrap());
+    assert!(whole >= added && route["endpoint_us"][1].is_u64(), "{route}");
     let seconds = told["seconds"].as_array().unwrap();
     let last = seconds.last().unwrap();
     assert_eq!(last["busy"].as_array().unwrap().len(), 1);

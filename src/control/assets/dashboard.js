@@ -46,6 +46,7 @@
       const plot = new uPlot({
         width: Math.max(holder.clientWidth, 200), height: 200,
         cursor: { y: false },
+        padding: [8, 28, 0, 0],
         scales: { y: { range: (_, low, high) => [0, max ?? Math.max(high * 1.1, 1e-3)] } },
         axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => short(tick)) }],
         series: [{ value: (_, at) => (at ? clock(at) : "–") }].concat(
@@ -154,6 +155,13 @@
     const shares = new Map();
     for (const { cluster, endpoints } of live.clusters) for (const known of endpoints) shares.set(cluster + "\n" + known.endpoint, known);
     const endpoints = clusters.flatMap(({ cluster, endpoints }) => endpoints.map((known) => ({ cluster, ...known, ...shares.get(cluster + "\n" + known.endpoint) })));
+    const split = (name, place) => ["whole_us", "gateway_us", "endpoint_us"].map((of, column) => [
+      [name, "gateway", "endpoint"][column], (r) => short(ms(r[of][place])), "number",
+    ]);
+    table("routes", [
+      ["Route", (r) => r.route, "long"], ["A second", (r) => short(r.per_s), "number"], ["4xx/s", (r) => short(r.refused_per_s), "number"],
+      ["5xx/s", (r) => short(r.failed_per_s), "number"], ...split("p50, ms", 0), ...split("p99, ms", 1),
+    ], live.routes, "None.");
     table("endpoints", [
       ["Cluster", (e) => e.cluster], ["Endpoint", (e) => e.endpoint], ["State", (e) => state(e.state)],
       ["Why", (e) => e.reason, "long"], ["In flight", (e) => e.in_flight, "number"],

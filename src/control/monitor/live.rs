@@ -97,6 +97,7 @@ fn tell(view: &View, state: &Kept, after: u64) -> Value {
         "connections": view.shards.sum(|meters| &meters.connections),
         "steps": STEPS,
         "seconds": state.history.after(after).collect::<Vec<_>>(),
+        "routes": state.pulses.now(view.snapshot.routes.routes()),
         "refusals": refusals.collect::<Vec<_>>(),
         "clusters": clusters.collect::<Vec<_>>(),
         "consumers": consumers.map(|consumer| told_of(&view.snapshot, consumer)).collect::<Vec<_>>(),

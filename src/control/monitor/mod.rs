@@ -9,6 +9,7 @@ pub mod history;
 pub mod live;
 mod otlp;
 mod recent;
+mod routes;
 
 pub use burn::{Burn, WINDOWS};
 pub use otlp::ExportCounts;
@@ -27,7 +28,9 @@ use crate::{
 
 use super::view::View;
 
-use self::{burn::BurnRates, census::Censuses, history::History, otlp::Exporter, recent::Recent};
+use self::{
+    burn::BurnRates, census::Censuses, history::History, otlp::Exporter, recent::Recent, routes::Pulses,
+};
 
 /// Between two looks at the rings of samples.
 const LOOK: Duration = Duration::from_millis(250);
@@ -51,6 +54,7 @@ struct State {
     recent: Recent,
     burn: BurnRates,
     censuses: Censuses,
+    pulses: Pulses,
 }
 
 impl Monitor {
@@ -67,6 +71,7 @@ impl Monitor {
                 if looks.is_multiple_of(LOOKS_PER_SECOND * CENSUS_S) {
                     state.burn.note(now.snapshot.routes.routes());
                     state.censuses.note(&now);
+                    state.pulses.note(now.snapshot.routes.routes());
                 }
             }
             looks = looks.wrapping_add(1);
