@@ -17,6 +17,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::{
     base::clock::Clock,
     stage::{
+        consumer::Grant,
         limit::Mode,
         route::Route,
         snapshot::Snapshot,
@@ -62,6 +63,7 @@ fn render(snapshot: &Snapshot, now_s: i64) -> Markup {
                     @if any {
                         section { h2 { "Routes without an API" } (route_table(snapshot, &alone)) }
                     }
+                    (consumer_section(snapshot))
                 }
             }
         }
@@ -133,6 +135,46 @@ fn route_table(snapshot: &Snapshot, routes: &[&Route]) -> Markup {
             }
         }
     }
+}
+
+/// Consumers that may not go everywhere their credentials let them.
+fn consumer_section(snapshot: &Snapshot) -> Markup {
+    let mut listed: Vec<_> =
+        snapshot.consumers.iter().filter_map(|known| Some((&known.id, known.allow.as_deref()?))).collect();
+    listed.sort_by_key(|(id, _)| *id);
+    html! {
+        @if !listed.is_empty() {
+            section {
+                h2 { "Consumers with a list" }
+                p.quiet { "All others may go wherever their credentials let them." }
+                div.wide {
+                    table {
+                        thead { tr { th { "Consumer" } th { "May use" } } }
+                        tbody {
+                            @for (id, grants) in listed {
+                                tr {
+                                    td { (id) }
+                                    td {
+                                        @if grants.is_empty() { "nowhere" }
+                                        @for grant in grants { (grant_line(snapshot, grant)) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn grant_line(snapshot: &Snapshot, grant: &Grant) -> Markup {
+    let routes = snapshot.routes.routes();
+    let names = grant.routes.as_ref().map(|places| {
+        places.iter().map(|&place| &*routes[usize::from(place)].name).collect::<Vec<_>>().join(", ")
+    });
+    let methods = grant.methods.names().map_or_else(|| "any method".to_owned(), |names| names.join(", "));
+    html! { div { (methods) " at " (names.as_deref().unwrap_or("any route")) } }
 }
 
 fn permissions(snapshot: &Snapshot, route: &Route) -> Markup {

@@ -248,6 +248,10 @@ fn the_catalogue_shows_it_all_and_escapes_it() {
             "main",
             "limit = [{ by = \"ip\", quota = \"5/minute\" }]",
         )
+        .text(
+            "[[consumer]]\nid = \"acme\"\nallow = [{ routes = [\"pay\"], methods = [\"GET\"] }]\n\
+             [[consumer]]\nid = \"zeta\"\nallow = []\n[[consumer]]\nid = \"free\"\nin_flight = 9\n",
+        )
         .start();
     let (status, page) = gateway.admin_get("/catalogue");
     assert_eq!(status, 200);
@@ -258,10 +262,12 @@ fn the_catalogue_shows_it_all_and_escapes_it() {
         "a token of partners",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
         "by ip",
+        "<td>acme</td><td><div>GET at pay</div></td>",
+        "<td>zeta</td><td>nowhere</td>",
     ] {
         assert!(page.contains(shown), "{shown} in {page}");
     }
-    assert!(!page.contains("<script"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("free"), "{page}");
     assert!(!page.contains("src=") && !page.contains("url("), "nothing from elsewhere");
 }
 
@@ -350,6 +356,7 @@ fn mistakes_are_told_with_their_place() {
         ("openapi = \"broken.yaml\"", "broken.yaml:3: paths./a.get: "),
         ("openapi = \"broken.json\"", "broken.json:2: "),
         ("openapi_path = \"/pay/x\"", "version[0].openapi_path: there is nothing to serve there"),
+        ("[[api.version]]\nname = \"V1\"", "version[1].name: \"v1\" on line"),
         ("state = \"old\"", "version[0].state: \"old\" is not one of"),
     ] {
         let directory = one_version(&endpoint, lines)

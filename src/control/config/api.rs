@@ -196,6 +196,7 @@ fn plan_api(
         api.versions.iter().map(|version| plan_version(version, places, directory, issues)).collect();
     let versions: Vec<VersionPlan> = versions.into_iter().collect::<Option<_>>()?;
     refuse_circles(api, &versions, issues);
+    refuse_likeness(api, issues);
     if let Some(field) = &api.default
         && let Some(place) = refer(field, places, "version", issues)
         && matches!(versions[place].state, State::Preview | State::Retired)
@@ -399,6 +400,20 @@ fn brownouts(fields: &[BrownoutField], bounds: [Option<i64>; 2], issues: &Issues
     let mut brownouts: Vec<Brownout> = brownouts.into_iter().map(|(brownout, _)| brownout).collect();
     brownouts.sort_unstable();
     Some(brownouts)
+}
+
+/// Requests name versions without regard to case.
+fn refuse_likeness(api: &Api, issues: &Issues) {
+    let names: Vec<_> = api.versions.iter().filter_map(|version| version.name.as_ref()).collect();
+    for (place, name) in names.iter().enumerate() {
+        let alike = |earlier: &&&Field<String>| {
+            earlier.value != name.value && earlier.value.eq_ignore_ascii_case(&name.value)
+        };
+        if let Some(earlier) = names[..place].iter().find(alike) {
+            let line = issues.line_of(earlier.at);
+            name.wrong(issues, format!("\"{}\" on line {line} differs in case only", earlier.value));
+        }
+    }
 }
 
 /// Whoever follows successors arrives somewhere.
