@@ -146,6 +146,11 @@ fn decide_whole(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }
 
+#[library_benchmark(setup = decision, config = at_most(260))]
+fn settle(mut decision: Decision) -> (bool, Decision) {
+    (black_box(decision.settle()), decision)
+}
+
 library_benchmark_group!(
     name = pure_rooms,
     benchmarks = [
@@ -163,7 +168,8 @@ library_benchmark_group!(
         decide_whole_among_a_million_revoked,
         decide_quota,
         decide_balance,
-        decide_whole
+        decide_whole,
+        settle
     ]
 );
 

@@ -46,6 +46,7 @@ fn decisions(criterion: &mut Criterion) {
     group.bench_function("quota", |bencher| bencher.iter(|| decision.quota()));
     group.bench_function("balance", |bencher| bencher.iter(|| decision.balance()));
     group.bench_function("whole", |bencher| bencher.iter(|| decision.whole()));
+    group.bench_function("settle", |bencher| bencher.iter(|| decision.settle()));
     group.finish();
 }
 

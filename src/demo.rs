@@ -94,6 +94,7 @@ fn explain(gateway: &Gateway, endpoints: &[String; 2], token: &str) {
 
   gateway    http://{gateway_at}
   admin      http://{admin}  (/health /ready /metrics /config /clusters /routes)
+  dashboard  http://{admin}/
   endpoints  http://{} http://{}
   quota      5 per second and 100 per minute for each consumer
 

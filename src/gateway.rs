@@ -27,7 +27,7 @@ use crate::{
         issuers,
         lasting::Lasting,
         machine::{self, mebibytes},
-        observer,
+        monitor, observer,
         reload::Reloader,
         revocation::{self, Revocations},
         signals::{Order, Signals},
@@ -36,9 +36,10 @@ use crate::{
     },
     shard::{self, Bound, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
+        callers,
         key_table::KeyTable,
         lifecycle::{Lifecycle, Phase},
-        log_ring::{LogSender, log_ring},
+        log_ring::{LogReceiver, LogSender, log_ring},
         meters::{PerShard, ShardMeters},
     },
 };
@@ -65,6 +66,8 @@ pub struct Gateway {
     reloader: Arc<Reloader>,
     view: Arc<ArcSwap<View>>,
     log: Option<AccessLog>,
+    /// Where the shards tell of single exchanges.
+    samples: Vec<LogReceiver>,
 }
 
 /// Bytes that wait in the kernel for a client to take them, per connection. Whoever asks for much and reads nothing
@@ -130,7 +133,10 @@ impl Gateway {
         let lifecycle = Arc::new(Lifecycle::default());
         let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
         let mut drivers = Vec::new();
+        let mut samples = Vec::new();
         for (index, cpu) in placement.cpus.iter().enumerate() {
+            let (sample_sender, sample_receiver) = log_ring(monitor::RING_BYTES);
+            samples.push(sample_receiver);
             let rung = shard::spawn(ShardPlan {
                 index,
                 cpu: *cpu,
@@ -142,6 +148,7 @@ impl Gateway {
                 tokens_max: bounds.tokens,
                 revoked: revocations.cell().clone(),
                 log: senders.pop().flatten(),
+                samples: Some(sample_sender),
                 snapshot: Arc::clone(&published),
                 lifecycle: Arc::clone(&lifecycle),
                 meters: Arc::clone(&meters),
@@ -169,6 +176,7 @@ impl Gateway {
             lifecycle,
             log: log_counts,
             revocations,
+            monitor: Arc::default(),
             drivers,
             busy_permille,
         };
@@ -184,7 +192,7 @@ impl Gateway {
         let listen = listen.into_iter().map(|(address, _)| address).collect();
         tracing::info!("admin on {admin}");
         let reloader = Arc::new(reloader);
-        Ok(Self { listen, admin, runtime, signals, admin_listener, reloader, view, log })
+        Ok(Self { listen, admin, runtime, signals, admin_listener, reloader, view, log, samples })
     }
 
     /// Serves until told to stop, then drains. `beside` runs on the control thread meanwhile.
@@ -192,7 +200,7 @@ impl Gateway {
     /// # Errors
     /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
-        let Self { runtime, mut signals, reloader, view, log, .. } = self;
+        let Self { runtime, mut signals, reloader, view, log, samples, .. } = self;
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
             let admin = Admin {
@@ -209,6 +217,8 @@ impl Gateway {
                 }
             });
             tokio::spawn(observer::run(view.load_full()));
+            let monitor = Arc::clone(&view.load().monitor);
+            tokio::spawn(monitor.run(Arc::clone(&view), samples));
             tokio::select! {
                 () = wait_for_the_end(&mut signals, log.as_ref(), &reloader) => {}
                 () = drain.notified() => {}
@@ -376,6 +386,7 @@ fn memory_sum(
         .flat_map(|route| &route.limits)
         .map(|limit| KeyTable::bytes_for(limit.table.windows(), limit.table.capacity()))
         .sum();
+    let callers = 1 + snapshot.apis.iter().map(|api| api.versions.len()).sum::<usize>();
     let parts = [
         ("buffers", buffers.bytes() * shards),
         ("waiting heads", buffers.small_bytes() * shards),
@@ -385,6 +396,8 @@ fn memory_sum(
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),
+        ("samples", monitor::RING_BYTES * shards),
+        ("callers", callers::TABLE_BYTES * callers * shards),
         ("revocations", revocation_bytes),
     ];
     let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();

@@ -199,11 +199,12 @@ fn encode_both(
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n";
     let answer = answer::parse(bytes, Asked::ForAll, &mut storage).unwrap();
     let framing = encode::framing_for(Version::Http11, answer.framing);
-    encode::answer(out, &answer, framing, additions.request_id, Persistence::Keep).unwrap();
+    encode::answer(out, &answer, framing, additions.request_id, b"", Persistence::Keep).unwrap();
 }
 
 fn encode_refusal(out: &mut Block, refusal: &Refusal, desk: &Desk) {
     let envelope = Envelope {
+        lines: b"",
         request_id: b"0af7651916cd43dd8448eb211c80319c",
         date: b"Sun, 06 Nov 1994 08:49:37 GMT",
         persistence: Persistence::Keep,

@@ -8,11 +8,16 @@ use tollgate::{
     base::clock::Moment,
     http::{field::Storage, head, target},
     shared::{
-        meters::TokenMeters,
+        meters::{ShardMeters, TokenMeters},
+        record::Delivery,
         revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
     },
     stage::{
-        self, Desk, Facts, Request, auth, balance, headroom::Headroom, limit, route::Route,
+        self, Desk, Facts, Request, auth, balance,
+        headroom::Headroom,
+        limit,
+        route::Route,
+        settle::{Outcome, settle},
         snapshot::Snapshot,
     },
 };
@@ -30,6 +35,8 @@ pub(crate) struct Decision {
     /// Boxed, for the piece is moved in and out while it is counted.
     desk: Box<Desk>,
     meters: TokenMeters,
+    /// Boxed for the same reason.
+    shard_meters: Box<ShardMeters>,
     now: Moment,
 }
 
@@ -90,6 +97,7 @@ impl Decision {
             caller: Rc::new(caller),
             desk: Box::new(Desk::new(1_024, fastrand::Rng::with_seed(7))),
             meters: TokenMeters::default(),
+            shard_meters: Box::default(),
             now,
         }
     }
@@ -163,6 +171,23 @@ impl Decision {
         let mut facts = Facts::default();
         let request = &self.request;
         stage::decide(self.snapshot, &mut self.desk, &self.meters, request, &mut facts, self.now).is_ok()
+    }
+
+    /// How much is it to count what became of it, in the meters of route, cluster, shard and caller?
+    pub(crate) fn settle(&mut self) -> bool {
+        let outcome = Outcome {
+            status: 200,
+            refusal: None,
+            reason: "",
+            endpoint: Some((self.snapshot.cluster_of(self.route), 0)),
+            attempts: 1,
+            delivery: Delivery::Answered,
+            upstream_us: 900,
+        };
+        settle(0, &self.shard_meters, Some(self.route), &outcome, 1_000);
+        let caller = Some((self.caller.consumer_hash, self.caller.consumer.as_bytes()));
+        self.shard_meters.callers.note(caller, outcome.status, 1_800_000_000);
+        self.route.objective.is_some()
     }
 
     /// Time passes, or all would be refused after a million. A hundred thousand requests a second.

@@ -76,7 +76,7 @@ impl Encode {
         let mut storage = Storage::new();
         let answer = answer::parse(ANSWER, Asked::ForAll, &mut storage).expect("the answer is good");
         let framing = encode::framing_for(Version::Http11, answer.framing);
-        encode::answer(&mut out, &answer, framing, additions.request_id, Persistence::Keep)
+        encode::answer(&mut out, &answer, framing, additions.request_id, b"", Persistence::Keep)
             .expect("the block has room");
         out.unread().len()
     }

@@ -49,6 +49,7 @@ path = "/api/v1/payment"
 methods = ["POST"]
 jwt = "partners"
 scopes = ["payments:write"]
+slo = "99.9% < 250ms"
 limit = [
   { by = "consumer", quota = "1000000/second;60000000/minute" },
   { by = "ip", quota = "1000000/second" },

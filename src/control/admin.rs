@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::shared::lifecycle::Phase;
 
-use super::{metrics, reload::Reloader, revocation, view::View};
+use super::{apis, catalogue, dashboard, metrics, monitor::live, reload::Reloader, revocation, view::View};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -47,6 +47,9 @@ impl Admin {
 
     fn router(self) -> Router {
         let revocations = revocation::api::router(Arc::clone(&self.view.load().revocations));
+        let (apis, catalogue) =
+            (apis::router(Arc::clone(&self.view)), catalogue::router(Arc::clone(&self.view)));
+        let monitor = live::router(Arc::clone(&self.view));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -59,6 +62,10 @@ impl Admin {
             .route("/drain", post(drain))
             .with_state(self)
             .merge(revocations)
+            .merge(apis)
+            .merge(catalogue)
+            .merge(monitor)
+            .merge(dashboard::router())
     }
 }
 
@@ -170,7 +177,7 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
 }
 
 /// Where the gateway is between its beginning and its end.
-fn phase(view: &View) -> &'static str {
+pub(super) fn phase(view: &View) -> &'static str {
     match view.lifecycle.phase() {
         Phase::Serving if view.lifecycle.listening() == view.drivers.len() => "serving",
         Phase::Serving => "starting",

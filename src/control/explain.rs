@@ -125,7 +125,7 @@ fn follow(
     let request = Request { head: &head, target: &target, client_ip, headroom: Headroom::IDLE };
     let mut facts = Facts::default();
     let decided = stage::decide(snapshot, desk, &TokenMeters::default(), &request, &mut facts, now);
-    tell_facts(&mut told, snapshot, &facts, &request);
+    tell_facts(&mut told, snapshot, &facts, &request, now.unix_seconds());
     let permit = decided?;
     let endpoints: Vec<&str> = permit.cluster().endpoints.iter().map(|endpoint| &*endpoint.name).collect();
     told.step("cluster", format_args!("{}, to one of {}", permit.cluster().name, endpoints.join(", ")));
@@ -133,7 +133,13 @@ fn follow(
 }
 
 /// Tells the steps that were gone through, and of the one that refused what it was about.
-fn tell_facts(told: &mut Told<'_>, snapshot: &Snapshot, facts: &Facts<'_>, request: &Request<'_>) {
+fn tell_facts(
+    told: &mut Told<'_>,
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    request: &Request<'_>,
+    now_s: i64,
+) {
     let Some(route) = facts.route else { return };
     told.step("route", format_args!("{}, for {}{}", route.name, route_host(route), route.path));
     if facts.step < Step::Credential {
@@ -148,7 +154,7 @@ fn tell_facts(told: &mut Told<'_>, snapshot: &Snapshot, facts: &Facts<'_>, reque
     told.step("credential", format_args!("{kinds}"));
     let Some(caller) = &facts.caller else {
         if facts.step > Step::Permission {
-            tell_rest(told, route, facts, request);
+            tell_rest(told, route, facts, request, now_s);
         }
         return;
     };
@@ -168,10 +174,19 @@ fn tell_facts(told: &mut Told<'_>, snapshot: &Snapshot, facts: &Facts<'_>, reque
         Some(None) | None => "has no list and is allowed everywhere",
     };
     told.step("permission", format_args!("consumer {} {word}", caller.consumer));
-    tell_rest(told, route, facts, request);
+    tell_rest(told, route, facts, request, now_s);
 }
 
-fn tell_rest(told: &mut Told<'_>, route: &Route, facts: &Facts<'_>, request: &Request<'_>) {
+fn tell_rest(told: &mut Told<'_>, route: &Route, facts: &Facts<'_>, request: &Request<'_>, now_s: i64) {
+    if facts.step >= Step::Version
+        && let Some(membership) = &route.membership
+    {
+        let version = &membership.version;
+        told.step(
+            "version",
+            format_args!("{} of {}, {}", version.name, version.api, version.state(now_s).word()),
+        );
+    }
     if facts.step >= Step::Body {
         told.step("body", format_args!("at most {} bytes", route.body_bytes_max));
     }

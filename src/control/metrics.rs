@@ -22,7 +22,7 @@ use crate::{
     stage::{balance::Cluster, refusal::ANSWERS},
 };
 
-use super::view::View;
+use super::{performance::performance, view::View};
 
 /// The text of `/metrics`.
 pub fn text(view: &Arc<View>) -> String {
@@ -54,7 +54,8 @@ impl Collector for Metrics {
         requests(&mut out, view)?;
         connections(&mut out, view)?;
         decisions(&mut out, view)?;
-        process(&mut out, view)
+        process(&mut out, view)?;
+        performance(&mut out, view)
     }
 }
 
@@ -243,19 +244,19 @@ fn per_cluster<T>(view: &View, read: impl Fn(&Cluster) -> T) -> Vec<([(&str, &st
     view.snapshot.clusters.iter().map(|cluster| ([("cluster", &*cluster.name)], read(cluster))).collect()
 }
 
-fn total<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> HistogramTotal {
+pub(super) fn total<'a>(histograms: impl Iterator<Item = &'a Histogram>) -> HistogramTotal {
     let mut total = HistogramTotal::new();
     histograms.for_each(|histogram| histogram.add_to(&mut total));
     total
 }
 
 /// `prometheus-client`'s encoder with the few shapes we need.
-struct Out<'e>(DescriptorEncoder<'e>);
+pub(super) struct Out<'e>(DescriptorEncoder<'e>);
 
-type Labelled<'a, const N: usize, T> = ([(&'a str, &'a str); N], T);
+pub(super) type Labelled<'a, const N: usize, T> = ([(&'a str, &'a str); N], T);
 
 impl Out<'_> {
-    fn counters<const N: usize>(
+    pub(super) fn counters<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -275,7 +276,7 @@ impl Out<'_> {
         self.gauges(name, help, &[(none, value)])
     }
 
-    fn gauges<const N: usize>(
+    pub(super) fn gauges<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -288,7 +289,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn ratios<const N: usize>(
+    pub(super) fn ratios<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -301,7 +302,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn histograms<const N: usize>(
+    pub(super) fn histograms<const N: usize>(
         &mut self,
         name: &str,
         help: &str,

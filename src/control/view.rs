@@ -15,8 +15,9 @@ use crate::{
 };
 
 use super::{
-    access_log::LogCounts,
-    config::{Plan, view},
+    access_log::{ConsumerKey, LogCounts},
+    config::{Plan, monitor::MonitorPlan, view},
+    monitor::Monitor,
     revocation::Revocations,
 };
 
@@ -35,6 +36,8 @@ pub struct View {
     pub log: Option<Arc<LogCounts>>,
     /// The deny list.
     pub revocations: Arc<Revocations>,
+    /// What is kept in mind of the last minutes.
+    pub monitor: Arc<Monitor>,
     /// The runtime each shard got.
     pub drivers: Arc<[String]>,
     /// The share of the last second each shard was at work, in thousandths.
@@ -46,6 +49,10 @@ pub struct View {
 pub struct Told {
     /// All of it as `/config` shows it, without secrets.
     pub config: Arc<Value>,
+    /// What consumers are hashed with in what leaves the machine, if they are.
+    pub consumer_key: Option<ConsumerKey>,
+    /// How closely the gateway is watched.
+    pub monitor: MonitorPlan,
     /// How long requests in flight may take to finish when the gateway drains, in milliseconds.
     pub drain_ms: u64,
 }
@@ -53,7 +60,12 @@ pub struct Told {
 impl Told {
     /// What `plan` says.
     pub fn of(plan: &Plan) -> Self {
-        Self { config: Arc::new(view::view(plan)), drain_ms: plan.timeouts.drain_ms }
+        Self {
+            config: Arc::new(view::view(plan)),
+            consumer_key: plan.log.consumer_key.clone(),
+            monitor: plan.monitor.clone(),
+            drain_ms: plan.timeouts.drain_ms,
+        }
     }
 }
 
@@ -67,6 +79,7 @@ impl View {
             lifecycle: Arc::clone(&self.lifecycle),
             log: self.log.clone(),
             revocations: Arc::clone(&self.revocations),
+            monitor: Arc::clone(&self.monitor),
             drivers: Arc::clone(&self.drivers),
             busy_permille: Arc::clone(&self.busy_permille),
         }

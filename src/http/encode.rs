@@ -121,7 +121,8 @@ pub enum Persistence {
 }
 
 /// Writes the head of an endpoint's answer to the client. `framing` is how the body will be sent on, which
-/// may differ from how it arrives: an HTTP/1.0 client cannot read chunks.
+/// may differ from how it arrives: an HTTP/1.0 client cannot read chunks. `lines` are whole field lines of ours;
+/// with them, `Deprecation` and `Sunset` are ours to say and the endpoint's do not pass.
 ///
 /// # Errors
 /// [`Full`] when it does not fit.
@@ -130,6 +131,7 @@ pub fn answer(
     head: &AnswerHead<'_, '_>,
     framing: Framing,
     request_id: &[u8],
+    lines: &[u8],
     persistence: Persistence,
 ) -> Result<(), Full> {
     status_line(out, head.status, head.reason.as_bytes())?;
@@ -143,12 +145,15 @@ pub fn answer(
                 | Kind::RequestId
                 | Kind::Delivery
         );
-        if travels && !(head.connection.nominates && head.fields.nominated(name)) {
+        let is_ours = !lines.is_empty()
+            && (name.eq_ignore_ascii_case("deprecation") || name.eq_ignore_ascii_case("sunset"));
+        if travels && !is_ours && !(head.connection.nominates && head.fields.nominated(name)) {
             field(out, name.as_bytes(), value)?;
         }
     }
     if !head.is_interim() {
         field(out, b"X-Request-Id", request_id)?;
+        out.put(lines)?;
         // 204 must not say a length (RFC 9110 section 8.6); other empty answers say zero.
         let announce = match head.framing {
             Framing::Empty if head.status == 204 => None,
@@ -322,7 +327,7 @@ mod tests {
         let mut out = pool.rent().unwrap();
         let mut storage = Storage::new();
         let head = answer::parse(answer_head.as_bytes(), asked, &mut storage).unwrap();
-        answer(&mut out, &head, framing_for(version, head.framing), b"id-1", persistence).unwrap();
+        answer(&mut out, &head, framing_for(version, head.framing), b"id-1", b"", persistence).unwrap();
         String::from_utf8(out.unread().to_vec()).unwrap()
     }
 

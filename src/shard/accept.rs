@@ -121,6 +121,7 @@ async fn bid_farewell(shard: &Shard, socket: &Socket) {
     let request_id = format!("{:032x}", shard.desk.borrow_mut().rng.u128(..));
     let date = *shard.date.borrow();
     let envelope = Envelope {
+        lines: b"",
         request_id: request_id.as_bytes(),
         date: &date,
         persistence: Persistence::Close,

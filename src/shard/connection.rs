@@ -28,6 +28,8 @@ pub(super) struct Downstream {
     pub(super) block: Option<Block>,
     /// Requests read so far.
     pub(super) requests: u64,
+    /// When it was taken up.
+    pub(super) accepted: Moment,
     shard: Rc<Shard>,
 }
 
@@ -36,7 +38,15 @@ impl Downstream {
     pub(super) fn new(shard: &Rc<Shard>, socket: Socket, peer: IpAddr, opening: Opening) -> Self {
         shard.connections.set(shard.connections.get() + 1);
         shard.meters().connections.add(1);
-        Self { socket, peer, opening, block: None, requests: 0, shard: Rc::clone(shard) }
+        Self {
+            socket,
+            peer,
+            opening,
+            block: None,
+            requests: 0,
+            accepted: shard.clock.recent(),
+            shard: Rc::clone(shard),
+        }
     }
 }
 

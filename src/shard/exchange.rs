@@ -3,11 +3,17 @@
 use std::{cell::Cell, net::IpAddr, ops::Range};
 
 use crate::{
-    base::{clock::Moment, hex::hex_digits},
+    base::{
+        clock::{Moment, monotonic_us},
+        hex::hex_digits,
+    },
     http::{Version, answer::Asked, encode::Persistence, framing::Framing, head::RequestHead},
-    shared::record::{Delivery, Record},
+    shared::{
+        record::{Delivery, Record},
+        sample::{STEPS, Sample},
+    },
     stage::{
-        Facts,
+        Facts, StepTimes,
         retry::Repetition,
         settle::{Outcome, settle},
         snapshot::Snapshot,
@@ -48,6 +54,12 @@ pub(super) struct Exchange<'s> {
     /// Status of the endpoint's answer whose head, or a part of it, may be on its way to the client; 0 while
     /// there is none, so that an answer of ours can still be sent instead.
     pub(super) status_sent: Cell<u16>,
+    /// When the head of the endpoint's last answer was there, on the monotonic clock; 0 before.
+    pub(super) answered_us: Cell<u64>,
+    /// The span under which an endpoint is asked; 0 before.
+    pub(super) span: Cell<u64>,
+    /// The span of whoever called; 0 if none is named.
+    parent: u64,
 }
 
 /// `X-Request-Id`: the client's own, if it is a sane token, or one we made.
@@ -104,11 +116,54 @@ impl<'s> Exchange<'s> {
             framing: Framing::Empty,
             expects_continue: false,
             keeps_alive: false,
-            facts: Facts::default(),
+            facts: Facts {
+                // The id is as good as any dice.
+                times: (trace_id % 100 < u128::from(snapshot.timed_percent))
+                    .then(|| StepTimes::new(monotonic_us)),
+                ..Facts::default()
+            },
             body_bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             status_sent: Cell::new(0),
+            answered_us: Cell::new(0),
+            span: Cell::new(0),
+            parent: 0,
         }
+    }
+
+    /// Notes who asks, of a well-formed `traceparent`. A trusted proxy says which exchanges are looked at closely; of
+    /// a client that could be any number.
+    pub(super) fn note_parent(&mut self, traceparent: &[u8]) {
+        let text = traceparent.get(36..52).and_then(|span| std::str::from_utf8(span).ok());
+        self.parent = text.and_then(|span| u64::from_str_radix(span, 16).ok()).unwrap_or(0);
+        let sampled = traceparent.get(54).is_some_and(|digit| b"13579bdf".contains(digit));
+        if sampled && self.snapshot.trusted_proxies.contains(self.client_ip) && self.facts.times.is_none() {
+            self.facts.times = Some(StepTimes::new(monotonic_us));
+        }
+    }
+
+    /// Notes that it was decided what becomes of the request.
+    pub(super) fn note_decided(&mut self) {
+        if let Some(times) = &mut self.facts.times {
+            times.end();
+        }
+    }
+
+    /// How long each step took, in microseconds, of an exchange that ended at `ended`.
+    fn steps_us(&self, downstream: &Downstream, ended: Moment) -> Option<[u64; STEPS.len()]> {
+        let times = self.facts.times.as_ref()?;
+        let ([route, authenticate, limit, balance], began_us, decided_us) = times.lengths_us();
+        let first = downstream.requests <= 1;
+        let accept = if first { self.started.since_us(downstream.accepted) } else { 0 };
+        let end_us = ended.monotonic_us;
+        let parse = began_us.saturating_sub(self.started.monotonic_us);
+        let (forward, respond) = match self.answered_us.get() {
+            0 if self.span.get() == 0 => (0, end_us.saturating_sub(decided_us)),
+            0 => (end_us.saturating_sub(decided_us), 0),
+            answered_us => (answered_us.saturating_sub(decided_us), end_us.saturating_sub(answered_us)),
+        };
+        let log = monotonic_us().saturating_sub(end_us);
+        Some([accept, parse, route, authenticate, limit, balance, forward, respond, log])
     }
 
     /// Notes what the head says, all of it as places in `block`, the bytes the head was parsed from.
@@ -137,6 +192,11 @@ impl<'s> Exchange<'s> {
         &block[self.method.clone()]
     }
 
+    /// Whole field lines that the route's API version adds to every answer.
+    pub(super) fn answer_lines(&self) -> &'s [u8] {
+        self.facts.route.map_or(b"", |route| route.answer_lines())
+    }
+
     /// How the connection goes on after an answer.
     pub(super) fn persistence(&self, shard: &Shard, downstream_requests: u64) -> Persistence {
         let keep = self.keeps_alive
@@ -151,10 +211,26 @@ impl<'s> Exchange<'s> {
 
     /// Steps behind the answer: counts the outcome and hands its record to the log.
     pub(super) fn settle(&self, shard: &Shard, downstream: &Downstream, outcome: &Outcome<'_>) {
-        let duration_us = shard.clock.now().since_us(self.started);
+        let ended = shard.clock.now();
+        let duration_us = ended.since_us(self.started);
         settle(shard.index, shard.meters(), self.facts.route, outcome, duration_us);
         if let (Some(route), true) = (self.facts.route, self.facts.admission.shadow_refused) {
             route.meters.of(shard.index).shadow_limited.add(1);
+        }
+        if let Some(membership) = self.facts.route.and_then(|route| route.membership.as_ref()) {
+            let callers = membership.version.callers.of(shard.index);
+            callers.note(self.caller_name(), outcome.status, self.started.unix_seconds().unsigned_abs());
+        }
+        let started_s = self.started.unix_seconds().unsigned_abs();
+        shard.meters().callers.note(self.caller_name(), outcome.status, started_s);
+        let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
+        if (outcome.refusal.is_some() || self.facts.times.is_some()) && shard.samples.have_room() {
+            shard.samples.tell(&Sample {
+                steps_us: self.steps_us(downstream, ended),
+                span: self.span.get(),
+                parent: self.parent,
+                record: self.record(block, outcome, duration_us),
+            });
         }
         let mut log = shard.log.borrow_mut();
         let Some(log) = &mut *log else { return };
@@ -164,8 +240,16 @@ impl<'s> Exchange<'s> {
             shard.meters().log_unsampled.add(1);
             return;
         }
-        let block: &[u8] = downstream.block.as_ref().map_or(&[], |block| block.filled());
-        let record = Record {
+        let record = self.record(block, outcome, duration_us);
+        let mut packed = shard.record_scratch.borrow_mut();
+        record.pack(&mut packed);
+        shard.meters().log_records.add(1);
+        log.send(&packed);
+    }
+
+    /// What the log knows of it. `block` holds its head.
+    fn record<'a>(&'a self, block: &'a [u8], outcome: &Outcome<'_>, duration_us: u64) -> Record<'a> {
+        Record {
             minor_version: u8::from(self.version == Version::Http11),
             unix_us: self.started.unix_us,
             generation: self.snapshot.generation,
@@ -188,11 +272,12 @@ impl<'s> Exchange<'s> {
             reason: self.reason(outcome).as_bytes(),
             referer: &block[self.agents[0].clone()],
             user_agent: &block[self.agents[1].clone()],
-        };
-        let mut packed = shard.record_scratch.borrow_mut();
-        record.pack(&mut packed);
-        shard.meters().log_records.add(1);
-        log.send(&packed);
+        }
+    }
+
+    /// Who called, with the keyed hash of the name.
+    fn caller_name(&self) -> Option<(u64, &[u8])> {
+        self.facts.caller.as_ref().map(|caller| (caller.consumer_hash, caller.consumer.as_bytes()))
     }
 
     /// Why it ended as it did, for the log; empty when there is nothing to say.

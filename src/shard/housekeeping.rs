@@ -84,6 +84,7 @@ impl Rounds {
         if self.made.is_multiple_of(POOL_TICKS) {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
         }
+        shard.samples.refill();
         shard.meters().blocks.set(shard.buffers.rented() as u64);
         self.made = self.made.wrapping_add(1);
         shard.lifecycle.phase()

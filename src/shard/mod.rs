@@ -19,6 +19,7 @@ mod request;
 mod respond;
 mod ring;
 mod runtime;
+mod samples;
 mod servers;
 #[cfg(test)]
 mod simulation;
@@ -58,6 +59,7 @@ use self::{
     in_force::{InForce, Taken},
     lobby::Lobby,
     ring::Ring,
+    samples::Samples,
     servers::Servers,
     watch::Watches,
 };
@@ -84,6 +86,8 @@ pub struct ShardPlan {
     pub revoked: RevokedCell,
     /// The log; nothing is recorded when absent.
     pub log: Option<LogSender>,
+    /// Where samples of exchanges go; nowhere when absent.
+    pub samples: Option<LogSender>,
     /// Where the configuration in force is published.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The process's phases.
@@ -130,6 +134,8 @@ struct Shard {
     log: RefCell<Option<LogSender>>,
     /// Where a log record is put together. Grows to the longest record, at most a few KiB.
     record_scratch: RefCell<Vec<u8>>,
+    /// What is told of single exchanges, so many a second.
+    samples: Samples,
     lifecycle: Arc<Lifecycle>,
     meters: Arc<PerShard<ShardMeters>>,
 }
@@ -215,6 +221,7 @@ impl Shard {
             draining: Cell::new(false),
             log: RefCell::new(plan.log),
             record_scratch: RefCell::default(),
+            samples: Samples::new(plan.samples),
             lifecycle: plan.lifecycle,
             meters: plan.meters,
             clock,

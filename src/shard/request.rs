@@ -21,6 +21,7 @@ use crate::{
         headroom::Headroom,
         refusal::{Code, Refusal},
         snapshot::Snapshot,
+        version::Document,
     },
 };
 
@@ -55,10 +56,14 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
             (consider(shard, snapshot, downstream, &mut exchange).await, exchange) // 2 parse … 6 balance
         }
     };
+    exchange.note_decided();
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
     let (outcome, next) = match verdict {
-        Ok(granted) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
+        Ok(Passage::Description(document)) => {
+            respond::describe(shard, downstream, &exchange, document).await // 8 respond
+        }
+        Ok(Passage::Granted(granted)) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
         Err(Absence::Refused(refusal)) => {
             respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
         }
@@ -82,9 +87,17 @@ pub(super) struct Granted<'s> {
     pub(super) body: BodyReader,
 }
 
+/// What is done about a request that nothing speaks against.
+enum Passage<'s> {
+    /// It goes to an endpoint.
+    Granted(Granted<'s>),
+    /// It asks for the description of its API version, which is at hand.
+    Description(&'s Document),
+}
+
 /// What steps 2 to 6 come to.
 enum Verdict<'s> {
-    Granted(Granted<'s>),
+    Passes(Passage<'s>),
     /// Nothing speaks against the request so far, and not all of its body has come that could be waited for.
     BodyFirst,
 }
@@ -96,13 +109,13 @@ async fn consider<'s>(
     snapshot: &'s Snapshot,
     downstream: &mut Downstream,
     exchange: &mut Exchange<'s>,
-) -> Result<Granted<'s>, Absence> {
+) -> Result<Passage<'s>, Absence> {
     if let Some(block) = &mut downstream.block {
         block.consume(exchange.head_bytes);
     }
     loop {
         match decide(shard, snapshot, downstream, exchange).map_err(Absence::Refused)? {
-            Verdict::Granted(granted) => return Ok(granted),
+            Verdict::Passes(passage) => return Ok(passage),
             Verdict::BodyFirst => body_ahead::collect(shard, exchange, downstream).await?,
         }
     }
@@ -144,12 +157,17 @@ fn decide<'s>(
     }
     let permit = stage::decide(snapshot, &mut desk, meters, &request, &mut exchange.facts, now)?; // … 5 limit  6 balance
     drop(desk);
+    let version =
+        exchange.facts.route.and_then(|route| route.membership.as_ref()).map(|known| &known.version);
+    if let Some(document) = version.and_then(|version| version.document_at(target.path, head.method)) {
+        return Ok(Verdict::Passes(Passage::Description(document)));
+    }
 
     let mut out = shard.buffers.rent().ok_or(Refusal::new(Code::Overloaded, "bounds.buffer_bytes"))?;
     encode_request(shard, exchange, downstream.peer, &head, &target, &permit, &mut out)?;
     let body_bytes_max = exchange.facts.route.map_or(0, |route| route.body_bytes_max);
     let body = BodyReader::new(head.framing, body_bytes_max);
-    Ok(Verdict::Granted(Granted { permit, request: out, body }))
+    Ok(Verdict::Passes(Passage::Granted(Granted { permit, request: out, body })))
 }
 
 /// Takes up the identity a request brings along: its id, its trace, who sent it.
@@ -165,6 +183,7 @@ fn note_identity(exchange: &mut Exchange<'_>, head: &RequestHead<'_, '_>, whole:
         && let Some(trace_id) = trace_id_of(trace)
     {
         exchange.trace_id = trace_id;
+        exchange.note_parent(trace);
     }
     if exchange.snapshot.logs_agents {
         for (agent, name) in exchange.agents.iter_mut().zip(["Referer", "User-Agent"]) {
@@ -211,10 +230,15 @@ fn encode_request(
     traceparent[3..35].copy_from_slice(&hex_digits(exchange.trace_id));
     let span = u128::from(shard.desk.borrow_mut().rng.u64(1..));
     traceparent[36..52].copy_from_slice(&hex_digits(span)[16..]);
+    exchange.span.set(span as u64);
     if let Some(flags) =
         head.fields.of_kind(Kind::Traceparent).next().filter(|trace| trace_id_of(trace).is_some())
     {
         traceparent[53..55].copy_from_slice(&flags[53..55]);
+    }
+    if exchange.facts.times.is_some() {
+        // Sampled (W3C Trace Context, section 3.2.2.5.1): digits with an odd value are.
+        traceparent[54] = odd_digit(traceparent[54]);
     }
     let peer_text = IpText::new(peer);
     let additions = RequestAdditions {
@@ -232,6 +256,14 @@ fn encode_request(
     };
     encode::request(out, head, target, &additions)
         .map_err(|_| Refusal::new(Code::HeadTooLarge, "bytes, with the gateway's own fields"))
+}
+
+/// The hexadecimal digit with its lowest bit set.
+fn odd_digit(digit: u8) -> u8 {
+    match digit {
+        b'0' | b'2' | b'4' | b'6' | b'8' | b'a' | b'c' | b'e' => digit + 1,
+        odd => odd,
+    }
 }
 
 /// A gateway that knows API keys keeps them, on every route: one that is sent to the wrong route is a secret

@@ -8,6 +8,7 @@ use crate::{
     stage::{
         refusal::{self, After, Envelope, Refusal},
         settle::Outcome,
+        version::{Document, description},
     },
 };
 
@@ -63,6 +64,7 @@ pub(super) async fn refuse<'s>(
             date: &*shard.date.borrow(),
             persistence,
             delivery: outcome.delivery,
+            lines: exchange.answer_lines(),
             standings: &desk.standings,
             head_only: exchange.asked == Asked::ForHeadOnly,
         };
@@ -76,7 +78,59 @@ pub(super) async fn refuse<'s>(
         return unsent(outcome);
     }
     drop(out);
-    let next = match (body, persistence) {
+    let next = go_on(shard, downstream, exchange, body, persistence).await;
+    (outcome, next)
+}
+
+/// Sends a version's own description instead of asking an endpoint.
+pub(super) async fn describe<'s>(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'s>,
+    document: &'s Document,
+) -> (Outcome<'s>, Next) {
+    let body = Some(BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX));
+    let body = body.filter(|body| is_forgettable(body, exchange));
+    let persistence = match &body {
+        Some(_) => exchange.persistence(shard, downstream.requests),
+        None => Persistence::Close,
+    };
+    let unsent = || (exchange.outcome(499, "client gone before its answer"), Next::Close);
+    let Some(mut out) = shard.replies.rent() else { return unsent() };
+    let encoded = description::encode_head(
+        document,
+        exchange.request_id.as_bytes(),
+        &*shard.date.borrow(),
+        exchange.answer_lines(),
+        persistence,
+        &mut out,
+    );
+    debug_assert!(encoded.is_ok(), "REPLY_BYTES holds the head");
+    let bytes = if exchange.asked == Asked::ForHeadOnly { b"" } else { &*document.bytes };
+    let patience = Patience::with_client(&exchange.snapshot.timeouts);
+    let sent = downstream.socket.send_all([out.unread(), bytes], &patience, || shard.recent_ms()).await;
+    let all = out.unread().len() + bytes.len();
+    exchange.note_sent(sent.as_ref().map_or_else(|failed| failed.sent, |()| all));
+    match sent {
+        Ok(()) => {}
+        Err(failed) if failed.sent == 0 => return unsent(),
+        // It may only be slow, and must not take half of a document for all of it.
+        Err(_) => return (exchange.outcome(200, "client gone within its answer"), Next::Reset),
+    }
+    drop(out);
+    let next = go_on(shard, downstream, exchange, body, persistence).await;
+    (exchange.outcome(200, "the description of the API version"), next)
+}
+
+/// What becomes of the connection after an answer of ours, once the rest of the request is read.
+async fn go_on(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'_>,
+    body: Option<BodyReader>,
+    persistence: Persistence,
+) -> Next {
+    match (body, persistence) {
         (_, Persistence::Close) | (None, _) => Next::CloseAfterLinger,
         (Some(body), Persistence::Keep | Persistence::KeepSaid) => {
             match forget_body(shard, downstream, exchange, body).await {
@@ -84,8 +138,7 @@ pub(super) async fn refuse<'s>(
                 false => Next::CloseAfterLinger,
             }
         }
-    };
-    (outcome, next)
+    }
 }
 
 /// Whether the rest of a body is short enough to be read for nothing. A client that waits for

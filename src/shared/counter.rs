@@ -31,6 +31,24 @@ impl Counter {
     }
 }
 
+/// Several numbers in a row.
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { Counter(AtomicU64::new(0)) }; N])
+    }
+}
+
+impl<const N: usize> std::ops::Index<usize> for Counters<N> {
+    type Output = Counter;
+
+    fn index(&self, index: usize) -> &Counter {
+        &self.0[index]
+    }
+}
+
 /// Sub-buckets per power of two: a value is known to one part in sixteen.
 const STEPS_LOG2: u32 = 4;
 /// Values from here on (134 s) share the last bucket.
@@ -92,6 +110,27 @@ impl HistogramTotal {
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// What was recorded since `earlier`, a total of the same histograms.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let buckets = self.buckets.iter().zip(&earlier.buckets);
+        Self {
+            buckets: buckets.map(|(now, then)| now.saturating_sub(*then)).collect(),
+            sum_us: self.sum_us.saturating_sub(earlier.sum_us),
+        }
+    }
+
+    /// A value that `share` of all values do not exceed, to one part in sixteen; `None` without values.
+    pub fn quantile_us(&self, share: f64) -> Option<u64> {
+        let count = self.count();
+        let mut below = 0;
+        let wanted = share * count as f64;
+        let place = self.buckets.iter().position(|&values| {
+            below += values;
+            values > 0 && below as f64 >= wanted
+        });
+        place.map(top_of)
     }
 
     /// How many values are certainly at most `limit_us`; one that may lie above is not counted.
@@ -156,6 +195,19 @@ mod tests {
         assert_eq!(total.count_up_to(10), 1);
         assert_eq!(total.count_up_to(2_500), 2);
         assert_eq!(total.count_up_to(u64::MAX), 3);
+        for (share, value_us) in [(0.0, 10), (0.3, 10), (0.5, 2_000), (1.0, 1_000_000)] {
+            let quantile_us = total.quantile_us(share).unwrap();
+            assert!((value_us..=value_us + value_us / 16).contains(&quantile_us), "{share}: {quantile_us}");
+        }
+        let later = {
+            first.record(10);
+            let mut later = HistogramTotal::new();
+            first.add_to(&mut later);
+            second.add_to(&mut later);
+            later.since(&total)
+        };
+        assert_eq!((later.count(), later.sum_us, later.quantile_us(0.99)), (1, 10, Some(10)));
+        assert_eq!(HistogramTotal::new().quantile_us(0.5), None);
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use crossbeam::utils::CachePadded;
 
-use super::counter::{Counter, Histogram};
+use super::{
+    callers::Callers,
+    counter::{Counter, Counters, Histogram},
+};
 
 /// One set of meters for each shard, on lines of their own.
 #[derive(Debug)]
@@ -46,7 +49,18 @@ pub struct RouteMeters {
     pub shadow_limited: Counter,
     /// From the first byte of a request to the last of its answer.
     pub duration: Histogram,
+    /// The endpoint's share of it, of requests that an endpoint saw.
+    pub upstream: Histogram,
+    /// The gateway's share of it.
+    pub added: Histogram,
+    /// Requests that kept the route's objective.
+    pub kept: Counter,
+    /// Requests that did not.
+    pub missed: Counter,
 }
+
+/// Endpoints of a cluster that are counted each by itself.
+pub const ENDPOINTS_COUNTED: usize = 64;
 
 /// One shard's meters of one cluster.
 #[derive(Debug, Default)]
@@ -59,6 +73,8 @@ pub struct ClusterMeters {
     pub connections_active: Counter,
     /// Connections in the pool now.
     pub connections_idle: Counter,
+    /// Exchanges by the place of their endpoint; those from the last place on share one count.
+    pub by_endpoint: Counters<ENDPOINTS_COUNTED>,
     /// From the first byte sent to an endpoint to the last one read from it.
     pub duration: Histogram,
 }
@@ -87,7 +103,7 @@ pub struct TokenMeters {
 }
 
 /// Codes of refusals there can be; `stage::refusal::Code` must fit.
-pub const CODES_MAX: usize = 32;
+pub const CODES_MAX: usize = 48;
 
 /// One shard's meters of itself.
 #[derive(Debug, Default)]
@@ -103,11 +119,15 @@ pub struct ShardMeters {
     /// Exchanges in flight now.
     pub in_flight: Counter,
     /// Requests answered by the gateway itself, by code.
-    pub refusals: [Counter; CODES_MAX],
+    pub refusals: Counters<CODES_MAX>,
     /// Requests that match no route: no route's meters count them.
     pub unrouted: [Counter; 6],
     /// Verdicts on tokens.
     pub tokens: TokenMeters,
+    /// From the first byte of a request to the last of its answer, over all routes.
+    pub duration: Histogram,
+    /// Who calls.
+    pub callers: Callers,
     /// What the gateway added: duration minus the endpoint's share.
     pub added: Histogram,
     /// Records handed to the log, dropped ones included.

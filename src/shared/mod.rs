@@ -8,13 +8,15 @@
 //! |---|---|---|---|---|
 //! | [`cells`] | every shard | every shard | cells of one key | relaxed: each cell is its own proof |
 //! | [`key_table`] | every shard | every shard, metrics | `limit_keys` per limit | `SeqCst` fences around lost places |
+//! | [`callers`] | its own shard | control | 512 names per table | release/acquire on a name's key |
 //! | [`load`] | every shard | every shard, metrics | one word per endpoint | relaxed: a count, not a message |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
-//! | [`log_ring`] | its own shard | log writer | `log.ring` bytes per shard | rtrb's release/acquire |
+//! | [`log_ring`] | its own shard | log writer; control, of samples | `log.ring` bytes per shard | rtrb's release/acquire |
 
 pub mod bucket;
 pub mod calendar;
+pub mod callers;
 pub mod cells;
 pub mod counter;
 pub mod key_table;
@@ -24,6 +26,7 @@ pub mod log_ring;
 pub mod meters;
 pub mod record;
 pub mod revoked;
+pub mod sample;
 mod sync;
 mod tally;
 pub mod window;

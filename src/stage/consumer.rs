@@ -54,6 +54,11 @@ impl Consumers {
         &self.api_keys
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.by_id.values()
+    }
+
     /// The consumer called `id`.
     pub fn find(&self, id: &str) -> Option<&Consumer> {
         self.by_id.get(id)

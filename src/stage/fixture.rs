@@ -39,6 +39,8 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         priority: Priority::Normal,
         body_bytes_max: 1_000,
         version: Box::default(),
+        membership: None,
+        objective: None,
         meters: Arc::new(PerShard::new(1)),
     }
 }
@@ -93,6 +95,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         key_sets: [keys()].into(),
         consumers: Consumers::new(Vec::new(), ApiKeys::new(Vec::new(), SipHasher13::new())),
         clusters: [cluster(&[1, 1])].into(),
+        apis: Box::default(),
         slots: 2,
         trusted_proxies: TrustedProxies::default(),
         hasher: SipHasher13::new(),
@@ -102,5 +105,6 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         fields_max: 100,
         logs_agents: false,
         log_sample_percent: 100,
+        timed_percent: 1,
     }
 }

@@ -10,11 +10,16 @@ pub mod client;
 pub mod consumer;
 pub mod headroom;
 pub mod limit;
+pub mod objective;
 pub mod refusal;
 pub mod retry;
 pub mod route;
 pub mod settle;
 pub mod snapshot;
+mod steps;
+pub mod version;
+
+pub use self::steps::{Step, StepTimes};
 
 use std::net::IpAddr;
 
@@ -75,26 +80,6 @@ pub struct Request<'a> {
     pub headroom: Headroom,
 }
 
-/// The decisions, in their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Which route is it?
-    #[default]
-    Route,
-    /// Has the shard room for it?
-    Headroom,
-    /// Who sent it?
-    Credential,
-    /// May they?
-    Permission,
-    /// Is its body too long?
-    Body,
-    /// Is there quota left?
-    Limit,
-    /// Which endpoint takes it?
-    Balance,
-}
-
 /// What was found out about a request, as far as the decisions got.
 #[derive(Debug, Default)]
 pub struct Facts<'s> {
@@ -108,6 +93,17 @@ pub struct Facts<'s> {
     pub admission: Admission<'s>,
     /// The places it takes among the requests under way: of its route, of its consumer.
     pub places: [Option<Place<'s>>; 2],
+    /// When the steps began, if somebody wants to know.
+    pub times: Option<StepTimes>,
+}
+
+impl Facts<'_> {
+    fn begin(&mut self, step: Step) {
+        self.step = step;
+        if let Some(times) = &mut self.times {
+            times.begin(step);
+        }
+    }
 }
 
 /// Decides whether a request may pass and to which endpoint it goes. `facts` is filled on the way, so that
@@ -124,7 +120,7 @@ pub fn decide<'s>(
     now: Moment,
 ) -> Result<Permit<'s>, Refusal> {
     let route = screen(snapshot, desk, meters, request, facts, now)?;
-    facts.step = Step::Limit;
+    facts.begin(Step::Limit);
     // First what costs nothing to give back.
     let consumer = facts.caller.as_ref().and_then(|caller| snapshot.consumers.find(&caller.consumer));
     let of_consumer = consumer.and_then(|consumer| consumer.places.as_ref());
@@ -142,7 +138,7 @@ pub fn decide<'s>(
         &mut desk.scratch,
         now,
     )?;
-    facts.step = Step::Balance;
+    facts.begin(Step::Balance);
     balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
         .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
 }
@@ -159,15 +155,19 @@ pub fn screen<'s>(
     facts: &mut Facts<'s>,
     now: Moment,
 ) -> Result<&'s Route, Refusal> {
+    facts.begin(Step::Route);
     let authority = request.target.authority.or(request.head.host);
-    let route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
+    let mut route = snapshot.routes.find(authority, request.target.path, request.head.method)?;
+    if let Some(membership) = &route.membership {
+        route = version::choose(snapshot, route, membership, request.head)?;
+    }
     facts.route = Some(route);
-    facts.step = Step::Headroom;
+    facts.begin(Step::Headroom);
     snapshot.ceilings.admit(route.priority, request.headroom)?;
 
-    facts.step = Step::Credential;
+    facts.begin(Step::Credential);
     facts.caller = auth::identify(snapshot, route, desk, meters, request.head, now)?;
-    facts.step = Step::Permission;
+    facts.begin(Step::Permission);
     if let Some(caller) = &facts.caller {
         for credential in caller.credentials() {
             auth::permits(credential, &route.scopes)?;
@@ -176,7 +176,11 @@ pub fn screen<'s>(
         let method = request.head.method;
         snapshot.consumers.permit(&caller.consumer, route, method)?;
     }
-    facts.step = Step::Body;
+    if let Some(membership) = &route.membership {
+        facts.begin(Step::Version);
+        version::check(membership, request, now)?;
+    }
+    facts.begin(Step::Body);
     if let Framing::Length(length) = request.head.framing
         && length > route.body_bytes_max
     {

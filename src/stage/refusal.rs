@@ -32,6 +32,11 @@ pub enum Code {
     LimitKeyMissing,
     RouteNotFound,
     MethodNotAllowed,
+    VersionUnknown,
+    VersionNotAcceptable,
+    VersionRetired,
+    VersionBrownout,
+    OperationUnknown,
     HeadMalformed,
     FramingAmbiguous,
     HeadTimeout,
@@ -80,7 +85,7 @@ pub enum After {
 }
 
 /// All answers the gateway makes by itself, in the order of [`Code`].
-pub const ANSWERS: [Answer; 29] = {
+pub const ANSWERS: [Answer; 34] = {
     use After::{Closes, MayStay};
     #[rustfmt::skip]
     const fn row(code: Code, word: &'static str, status: u16, title: &'static str, after: After,
@@ -113,6 +118,16 @@ pub const ANSWERS: [Answer; 29] = {
             "Not found!", "No route matches the path."),
         row(Code::MethodNotAllowed, "method_not_allowed", 405, "Method Not Allowed", MayStay,
             "Method not allowed!", "The path exists; Allow lists its methods."),
+        row(Code::VersionUnknown, "version_unknown", 400, "Bad Request", MayStay,
+            "Unknown API version!", "The request names no version, or one that this path does not have."),
+        row(Code::VersionNotAcceptable, "version_not_acceptable", 406, "Not Acceptable", MayStay,
+            "Unknown API version!", "Accept names no version, or one that this path does not have."),
+        row(Code::VersionRetired, "version_retired", 410, "Gone", MayStay,
+            "This API version is retired!", "The version is not served any more; Link names its successor, if there is one."),
+        row(Code::VersionBrownout, "version_brownout", 410, "Gone", MayStay,
+            "This API version is about to be retired!", "The version is out for an announced time, as it will be from its Sunset on; Retry-After says until when."),
+        row(Code::OperationUnknown, "operation_unknown", 404, "Not Found", MayStay,
+            "Not found!", "This version of the API has no such operation."),
         row(Code::HeadMalformed, "head_malformed", 400, "Bad Request", Closes,
             "Bad request!", "The request head breaks the rules of HTTP/1.1."),
         row(Code::FramingAmbiguous, "framing_ambiguous", 400, "Bad Request", Closes,
@@ -219,6 +234,8 @@ pub struct Envelope<'a> {
     pub persistence: Persistence,
     /// How far the request got, said with every 5xx.
     pub delivery: Delivery,
+    /// Whole field lines that the route's API version adds.
+    pub lines: &'a [u8],
     /// Where the limits stand, with the 429.
     pub standings: &'a Standings,
     /// Whether the method was HEAD.
@@ -240,8 +257,11 @@ pub fn encode(refusal: &Refusal, envelope: &Envelope<'_>, out: &mut Block) -> Re
         Code::CredentialsConflict => out.put(b"WWW-Authenticate: Bearer, ApiKey\r\n")?,
         Code::ScopeInsufficient => out.put(b"WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n")?,
         Code::QuotaExceeded => envelope.standings.encode(out)?,
+        // A 410 may be kept by caches (RFC 9110 section 15.5.11), and this one passes.
+        Code::VersionBrownout => out.put(b"Cache-Control: no-store\r\n")?,
         _ => {}
     }
+    out.put(envelope.lines)?;
     if let Some(allow) = &refusal.allow {
         encode::field(out, b"Allow", allow.as_bytes())?;
     }
@@ -301,6 +321,7 @@ mod tests {
             date: b"Sun, 06 Nov 1994 08:49:37 GMT",
             persistence: Persistence::Close,
             delivery: Delivery::MaybeSent,
+            lines: b"",
             standings: &standings,
             head_only,
         };

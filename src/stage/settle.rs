@@ -1,6 +1,9 @@
 //! What an exchange leaves behind in the counters. Pure: the same outcome always counts the same.
 
-use crate::shared::{meters::ShardMeters, record::Delivery};
+use crate::shared::{
+    meters::{ENDPOINTS_COUNTED, ShardMeters},
+    record::Delivery,
+};
 
 use super::{
     balance::Cluster,
@@ -64,6 +67,12 @@ pub fn settle(
             let meters = route.meters.of(shard);
             meters.answers[class].add(1);
             meters.duration.record(duration_us);
+            meters.added.record(duration_us.saturating_sub(outcome.upstream_us));
+            match route.objective.and_then(|objective| objective.is_kept(outcome.status, duration_us)) {
+                Some(true) => meters.kept.add(1),
+                Some(false) => meters.missed.add(1),
+                None => {}
+            }
             match outcome.code() {
                 Some(Code::QuotaExceeded) => meters.limited.add(1),
                 // Refused before the limits had a say.
@@ -77,7 +86,11 @@ pub fn settle(
                     | Code::ScopeInsufficient
                     | Code::RoleMissing
                     | Code::ConsumerNotAllowed
-                    | Code::LimitKeyMissing,
+                    | Code::LimitKeyMissing
+                    | Code::VersionRetired
+                    | Code::VersionBrownout
+                    | Code::OperationUnknown
+                    | Code::MethodNotAllowed,
                 ) => {}
                 _ if !route.limits.is_empty() => meters.admitted.add(1),
                 _ => {}
@@ -89,10 +102,16 @@ pub fn settle(
         meters.refusals[code as usize].add(1);
     }
     // An endpoint that was sent nothing took no time either; a zero would only make it look fast.
-    if let Some((cluster, _)) = outcome.endpoint
+    if let Some((cluster, endpoint)) = outcome.endpoint
         && outcome.delivery != Delivery::NotSent
     {
-        cluster.meters.of(shard).duration.record(outcome.upstream_us);
+        let of_cluster = cluster.meters.of(shard);
+        of_cluster.duration.record(outcome.upstream_us);
+        of_cluster.by_endpoint[usize::from(endpoint).min(ENDPOINTS_COUNTED - 1)].add(1);
+        if let Some(route) = route {
+            route.meters.of(shard).upstream.record(outcome.upstream_us);
+        }
     }
+    meters.duration.record(duration_us);
     meters.added.record(duration_us.saturating_sub(outcome.upstream_us));
 }

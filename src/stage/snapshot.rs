@@ -9,6 +9,7 @@ use super::{
     consumer::Consumers,
     headroom::Ceilings,
     route::{Route, RouteTable},
+    version::Api,
 };
 
 /// One generation of compiled configuration.
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub key_sets: Box<[KeySet]>,
     /// Consumers that are known beforehand.
     pub consumers: Consumers,
+    /// All APIs with their versions.
+    pub apis: Box<[Api]>,
     /// All clusters.
     pub clusters: Box<[Cluster]>,
     /// Slots that endpoints of this or an earlier snapshot have had. None is ever given to another endpoint:
@@ -43,6 +46,8 @@ pub struct Snapshot {
     pub logs_agents: bool,
     /// How many of a hundred successes the log shows.
     pub log_sample_percent: u8,
+    /// How many of a hundred exchanges are timed step by step.
+    pub timed_percent: u8,
 }
 
 /// How long a downstream connection may keep us waiting, in milliseconds.

@@ -9,6 +9,7 @@
 mod rig;
 
 mod access;
+mod alerts;
 mod algorithms;
 mod auth;
 mod balance;
@@ -17,6 +18,7 @@ mod commands;
 mod config;
 mod corpus;
 mod corpus_peers;
+mod dashboard;
 mod delivery;
 mod drain;
 mod explain;
@@ -37,3 +39,4 @@ mod reload;
 mod revocation;
 mod slow;
 mod tokens;
+mod versions;

@@ -16,6 +16,8 @@
 mod bucket;
 #[path = "../../src/shared/calendar.rs"]
 mod calendar;
+#[path = "../../src/shared/callers.rs"]
+mod callers;
 #[path = "../../src/shared/cells.rs"]
 mod cells;
 #[path = "../../src/base/clock.rs"]
@@ -50,6 +52,7 @@ mod sync {
 use std::sync::Arc;
 
 use base::clock::Moment;
+use callers::Callers;
 use cells::{Cells, Sliding};
 use key_table::{KeyTable, settle};
 use load::Load;
@@ -267,5 +270,24 @@ fn who_enters_finds_what_was_seen() {
         visit(&load, &inside);
         other.join().unwrap();
         assert_eq!(load.in_flight(), 0);
+    });
+}
+
+/// A name is written while somebody reads: who sees a caller sees the whole name of it.
+#[test]
+fn names_are_seen_whole_or_not_at_all() {
+    model(|| {
+        let callers = Arc::new(Callers::new(1));
+        let shard = {
+            let callers = Arc::clone(&callers);
+            loom::thread::spawn(move || {
+                callers.note(Some((7, b"acme-payments")), 200, 5);
+            })
+        };
+        for seen in callers.named() {
+            assert_eq!((seen.key, seen.name.as_str()), (7, "acme-payments"));
+        }
+        shard.join().unwrap();
+        assert_eq!(callers.named().next().unwrap().calls, 1);
     });
 }

@@ -29,6 +29,11 @@ impl ConsumerKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
+    /// The same as text.
+    pub fn disguise(&self, consumer: &str) -> String {
+        String::from_utf8_lossy(&self.hash(consumer.as_bytes())).into_owned()
+    }
+
     /// The first 128 bits of HMAC-SHA256 over `consumer`, as 32 hex digits.
     pub(super) fn hash(&self, consumer: &[u8]) -> [u8; 32] {
         let tag = hmac::sign(&self.0, consumer);

@@ -28,6 +28,7 @@ use crate::{
     stage::snapshot::Snapshot,
 };
 
+pub(in crate::control) use self::pan::mask as masked;
 pub use self::{consumer_key::ConsumerKey, generations::Generations, template::Template};
 
 use self::{

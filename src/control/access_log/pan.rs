@@ -20,7 +20,7 @@ const ROUNDS: usize = 6;
 const ESCAPE_BYTES_MAX: usize = 6;
 
 /// `text` with a `*` for each byte of each digit of a card number in it.
-pub(super) fn mask(text: &[u8]) -> Cow<'_, [u8]> {
+pub(in crate::control) fn mask(text: &[u8]) -> Cow<'_, [u8]> {
     let is_cut = text.len() >= TEXT_BYTES_MAX;
     if !is_cut && !is_suspect(text) {
         return Cow::Borrowed(text);

@@ -25,6 +25,7 @@ use super::{
     consumer::{ApiKeyPlan, ConsumerPlan},
     plan::{ClusterPlan, KeySetPlan, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
+    versions,
 };
 
 /// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
@@ -49,13 +50,18 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         clusters.push(cluster(index, cluster_plan, &mut slots, inheritance)?);
     }
     let workshop = Workshop { limit_keys: plan.bounds.limit_keys, hasher, consumers: &plan.consumers };
-    let routes = plan.routes.into_iter().enumerate();
-    let routes = routes.map(|(index, plan)| route(index, plan, workshop, inheritance)).collect();
+    let apis = versions::apis(&plan.apis, shards, before);
+    let memberships = versions::memberships(&plan.routes, &plan.apis, &apis)?;
+    let routes = plan.routes.into_iter().zip(memberships).enumerate();
+    let routes = routes
+        .map(|(index, (plan, membership))| Route { membership, ..route(index, plan, workshop, inheritance) });
+    let routes = routes.collect();
     Ok(Snapshot {
         generation: before.map_or(1, |before| before.generation + 1),
         routes: RouteTable::new(routes),
         key_sets: key_sets.collect(),
         consumers: consumers(plan.consumers, hasher, before),
+        apis,
         clusters: clusters.into(),
         slots,
         trusted_proxies: TrustedProxies::new(plan.trusted_proxies),
@@ -73,6 +79,7 @@ pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<S
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
         log_sample_percent: plan.log.sample_percent,
+        timed_percent: plan.monitor.sample_percent,
         logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })
 }
@@ -215,6 +222,8 @@ fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inh
         priority: plan.priority,
         body_bytes_max: plan.body_bytes_max,
         version: plan.version.into(),
+        membership: None,
+        objective: plan.objective,
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
     }

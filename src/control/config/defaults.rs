@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 65] = [
+pub const DEFAULTS: [Default; 79] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
@@ -60,6 +60,16 @@ pub const DEFAULTS: [Default; 65] = [
     row("cluster.idle_timeout", "4s", "how long a connection waits for the next request; keep it below the endpoint's own"),
     row("cluster.idle_connections", "512", "connections that wait, per endpoint and shard"),
     row("cluster.endpoints.weight", "1", "the endpoint's share relative to the others"),
+    row("api.choose", "path", "how a request says which version it means: path, header or media-type"),
+    row("api.header", "none", "with `choose = \"header\"`: the field whose value is the version's name"),
+    row("api.media_type", "none", "with `choose = \"media-type\"`: such as `application/vnd.acme.{version}+json`, looked for in `Accept`"),
+    row("api.default", "none", "the version of requests that name none; without it they get 400 or 406"),
+    row("api.version.state", "active", "preview, active, deprecated or retired; dates move it on by themselves"),
+    row("api.version.deprecated", "never", "a day (its first second, UTC) or an RFC 3339 time; answers say it as `Deprecation`"),
+    row("api.version.sunset", "never", "the same for its retirement: `Sunset` until then, 410 from then on"),
+    row("api.version.brownouts", "none", "`{ from, until }` between the two: 410 for a while, with `Retry-After`"),
+    row("api.version.openapi", "none", "an OpenAPI 3.0 or 3.1 file, JSON or YAML; operations it does not know are refused"),
+    row("route.api", "none", "the API the route belongs to; `version` then names one of its versions"),
     row("route.host", "any", "the host the route is for"),
     row("route.methods", "any but CONNECT and TRACE", "the methods the route takes; GET includes HEAD"),
     row("route.auth", "jwt if `jwt` is named", "which credential the route takes: jwt, api-key or either; none makes it public"),
@@ -73,9 +83,13 @@ pub const DEFAULTS: [Default; 65] = [
     row("route.limit.burst", "none", "of a token bucket: what it holds; `rate` is what flows in, such as `\"10/second\"`"),
     row("route.limit.mode", "enforce", "enforce or shadow: decides, counts and says so in the log, but refuses nobody"),
     row("route.limit.exempt", "none", "`consumer:ID`, addresses and networks that the limit does not concern"),
+    row("route.slo", "none", "what the route promises, such as `99.9% < 250ms`; counted, with burn rates in `/metrics`"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("revocation.file", "none", "a list of revoked `jti`, `sub` and `kid`, followed while it changes"),
     row("revocation.entries", "100000", "the most entries of that file"),
+    row("monitor.sample", "1%", "of exchanges: how many are timed step by step; a trusted proxy's `traceparent` can ask for more"),
+    row("monitor.slow", "500ms", "a timed exchange that took this long is shown among the slow ones"),
+    row("monitor.otlp", "none", "where the spans of timed exchanges go: an OTLP receiver, such as `http://127.0.0.1:4318/v1/traces`"),
     row("log.access", "access.log", "a path, `stdout`, `syslog` (`/dev/log`), `syslog:PATH` or `off`"),
     row("log.format", "json", "json, combined, or a line of your own with `{status}`, `{path}` … in it"),
     row("log.consumer_key_file", "none", "with it, lines show consumers as hashes under this key (HMAC-SHA256, 128 bits), never as they are; at least 32 bytes"),

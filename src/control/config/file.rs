@@ -7,9 +7,11 @@ use toml::de::DeTable;
 
 use super::{
     access::{self, Access},
+    api::{self, Api},
     consumer::{self, Consumer},
     issue::Issues,
     limits::{self, Limit},
+    monitor::{self, Monitor},
     reader::{Field, Section},
     revocation::{self, Revocation},
     values::{
@@ -29,8 +31,10 @@ pub(super) struct File {
     pub(super) jwts: Vec<Jwt>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) clusters: Vec<Cluster>,
+    pub(super) apis: Vec<Api>,
     pub(super) routes: Vec<Route>,
     pub(super) revocation: Revocation,
+    pub(super) monitor: Monitor,
     pub(super) log: Log,
 }
 
@@ -123,6 +127,8 @@ pub(super) struct Route {
     pub(super) cluster: Option<Field<String>>,
     pub(super) priority: Field<String>,
     pub(super) body_bytes_max: Option<u64>,
+    pub(super) slo: Option<Field<String>>,
+    pub(super) api: Option<Field<String>>,
     pub(super) version: Option<Field<String>>,
     pub(super) at: usize,
     pub(super) table: String,
@@ -200,8 +206,10 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             .map(|section| consumer::read(section, issues))
             .collect(),
         clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
+        apis: root.sections("api").into_iter().map(api::read).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
         revocation: revocation::read(root.section("revocation"), issues),
+        monitor: monitor::read(root.section("monitor"), issues),
         log: {
             let mut log = root.section("log");
             let read = Log {
@@ -330,6 +338,8 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         cluster: section.required_text("cluster"),
         priority: defaulted(&mut section, "priority"),
         body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
+        slo: section.text("slo"),
+        api: section.text("api"),
         version: section.text("version"),
         at: section.at(),
         table: section.path().to_owned(),

@@ -5,6 +5,7 @@
 //! file, line, key and what would be right.
 
 pub mod access;
+pub mod api;
 pub mod compile;
 pub mod consumer;
 pub mod defaults;
@@ -14,11 +15,14 @@ pub(super) mod jwks;
 mod keys;
 pub mod limits;
 mod log;
+pub mod monitor;
+mod openapi;
 pub mod plan;
 mod reader;
 mod revocation;
 mod tables;
 pub(super) mod values;
+mod versions;
 pub mod view;
 
 pub use issue::{Issue, Issues};

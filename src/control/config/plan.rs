@@ -18,6 +18,7 @@ use crate::{
         auth::Key,
         headroom::Priority,
         limit::{LIMITS_MAX, Refund},
+        objective::Objective,
         route::Methods,
     },
 };
@@ -30,12 +31,14 @@ use super::{
     },
     Environment,
     access::{self, AccessPlan},
+    api::{self, ApiPlan, Apis},
     consumer::{self, ConsumerPlan},
     file::{Cluster as FileCluster, File, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
     limits::{self, LimitPlan},
     log,
+    monitor::{self, MonitorPlan},
     reader::Field,
     revocation,
     values::one_of,
@@ -68,10 +71,14 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// The services.
     pub clusters: Vec<ClusterPlan>,
+    /// The APIs.
+    pub apis: Vec<ApiPlan>,
     /// The routes.
     pub routes: Vec<RoutePlan>,
     /// The deny list.
     pub revocation: RevocationPlan,
+    /// How closely the gateway is watched.
+    pub monitor: MonitorPlan,
     /// The access log.
     pub log: LogPlan,
 }
@@ -168,6 +175,8 @@ pub struct RoutePlan {
     pub priority: Priority,
     pub body_bytes_max: u64,
     pub version: String,
+    pub membership: Option<(usize, usize)>,
+    pub objective: Option<Objective>,
 }
 
 /// The access log.
@@ -241,7 +250,9 @@ pub(super) fn build(
     let secrets = Secrets { directory, environment };
     let key_sets: Vec<_> = file.jwts.iter().map(|jwt| key_set(jwt, &secrets, issues)).collect();
     let clusters: Vec<_> = file.clusters.iter().map(|found| cluster(found, issues)).collect();
+    let (api_names, apis) = api::plan(&file.apis, &file.routes, directory, issues);
     let names = Names {
+        apis: api_names,
         key_sets: unique(file.jwts.iter().map(|jwt| jwt.name.as_ref()), "jwt", issues),
         clusters: unique(file.clusters.iter().map(|cluster| cluster.name.as_ref()), "cluster", issues),
     };
@@ -257,7 +268,7 @@ pub(super) fn build(
     let consumers = consumer::plan(&file.consumers, &route_names, cost, directory, issues);
     let body_bytes_max = file.bounds.body_bytes_max;
     let places: Vec<_> = file.routes.iter().map(|found| route_place(found, issues)).collect();
-    refuse_duplicates(&file.routes, &places, issues);
+    refuse_duplicates(&file.routes, &places, &names.apis, issues);
     let routes: Vec<_> = file
         .routes
         .iter()
@@ -307,8 +318,10 @@ pub(super) fn build(
         key_sets: key_sets.into_iter().collect::<Option<_>>()?,
         consumers,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
+        apis: apis.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         revocation,
+        monitor: monitor::plan(&file.monitor, issues),
         log: log?,
     })
 }
@@ -333,6 +346,7 @@ fn refuse_shared_addresses(file: &File, issues: &Issues) {
 struct Names {
     key_sets: HashMap<String, usize>,
     clusters: HashMap<String, usize>,
+    apis: Apis,
 }
 
 fn usize(number: u64) -> usize {
@@ -462,6 +476,7 @@ fn route(
     let cost = u32::try_from(route.cost).unwrap_or(u32::MAX);
     let limits: Vec<_> =
         route.limits.iter().map(|found| limits::plan(found, cost, authenticated, issues)).collect();
+    let membership = names.apis.membership(route, issues);
     let refund = one_of(&route.refund, &[("never", Refund::Never), ("not-sent", Refund::NotSent)], issues);
     Some(RoutePlan {
         name: route.name.as_ref()?.value.clone(),
@@ -477,6 +492,11 @@ fn route(
         priority: priority?,
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
         version: route.version.as_ref().map_or_else(String::new, |version| version.value.clone()),
+        membership: membership?,
+        objective: match route.slo.as_ref().map(|field| monitor::objective(field, issues)) {
+            None => None,
+            Some(objective) => Some(objective?),
+        },
     })
 }
 
@@ -523,13 +543,14 @@ pub(super) fn methods(list: Option<&Field<Vec<Field<String>>>>, issues: &Issues)
     Methods::These(list.value.iter().map(|method| method.value.as_str().into()).collect())
 }
 
-/// Two routes may share host and path only if no method is for both.
-fn refuse_duplicates(routes: &[FileRoute], places: &[RoutePlace], issues: &Issues) {
+/// Two routes may share host and path only if no method is for both, or a field chooses between their versions.
+fn refuse_duplicates(routes: &[FileRoute], places: &[RoutePlace], apis: &Apis, issues: &Issues) {
     for (index, place) in places.iter().enumerate() {
         for (earlier_index, earlier) in places[..index].iter().enumerate() {
             let same = place.path.is_some() && place.host == earlier.host && place.path == earlier.path;
             if same
                 && place.methods.overlap(&earlier.methods)
+                && !apis.tells_apart(&routes[index], &routes[earlier_index])
                 && let (Some(path), Some(first)) = (&routes[index].path, &routes[earlier_index].path)
             {
                 let name = routes[earlier_index].name.as_ref().map_or("", |name| &name.value);

@@ -7,7 +7,7 @@ use crate::stage::{
     limit::{Mode, Refund},
 };
 
-use super::{consumer::ConsumerPlan, plan::Plan};
+use super::{api::ApiPlan, consumer::ConsumerPlan, plan::Plan};
 
 /// `plan` as JSON. Built field by field from an allow-list, so that a secret cannot slip in.
 pub fn view(plan: &Plan) -> Value {
@@ -84,6 +84,7 @@ pub fn view(plan: &Plan) -> Value {
                     Priority::Critical => "critical",
                 },
                 "body_bytes_max": route.body_bytes_max,
+                "api": route.membership.map(|(api, _)| &plan.apis[api].name),
                 "version": route.version,
             })
         })
@@ -104,6 +105,11 @@ pub fn view(plan: &Plan) -> Value {
             "tokens": plan.bounds.tokens,
         },
         "revocation": { "file": plan.revocation.file, "entries": plan.revocation.entries_max },
+        "monitor": {
+            "sample": format!("{}%", plan.monitor.sample_percent),
+            "slow_ms": plan.monitor.slow_ms,
+            "otlp": plan.monitor.otlp,
+        },
         "timeouts_ms": {
             "head": plan.timeouts.head_ms,
             "body": plan.timeouts.body_ms,
@@ -112,9 +118,26 @@ pub fn view(plan: &Plan) -> Value {
         },
         "jwt": key_sets,
         "consumer": plan.consumers.iter().map(|consumer| consumer_view(plan, consumer)).collect::<Vec<_>>(),
+        "api": plan.apis.iter().map(api_view).collect::<Vec<_>>(),
         "cluster": clusters,
         "route": routes,
     })
+}
+
+fn api_view(api: &ApiPlan) -> Value {
+    let versions = api.versions.iter().map(|version| {
+        json!({
+            "name": version.name,
+            "state": version.state.word(),
+            "deprecated_s": version.deprecated_s,
+            "sunset_s": version.sunset_s,
+            "brownouts_s": version.brownouts.iter().map(|out| [out.from_s, out.until_s]).collect::<Vec<_>>(),
+            "successor": version.successor.map(|place| &api.versions[place].name),
+            "docs": version.docs,
+            "operations": version.description.as_ref().map(|described| described.operations.count()),
+        })
+    });
+    json!({ "name": api.name, "versions": versions.collect::<Vec<_>>() })
 }
 
 fn consumer_view(plan: &Plan, consumer: &ConsumerPlan) -> Value {

@@ -134,6 +134,7 @@ impl Download<'_, '_> {
     fn encode_head(&mut self, head_bytes: usize, request_finished: bool) -> Result<Passage, Cause> {
         let exchange = self.exchange;
         self.out.clear();
+        exchange.answered_us.set(self.shard.clock.recent().monotonic_us);
         let mut storage = Storage::new();
         let head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
             .map_err(|error| Cause::Invalid(error.0))?;
@@ -145,6 +146,7 @@ impl Download<'_, '_> {
                     &head,
                     Framing::Empty,
                     exchange.request_id.as_bytes(),
+                    b"",
                     Persistence::Keep,
                 )
                 .map_err(|_| HEAD_TOO_LONG)?;
@@ -158,7 +160,8 @@ impl Download<'_, '_> {
         } else {
             exchange.persistence(self.shard, self.requests)
         };
-        encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), persistence)
+        let lines = exchange.answer_lines();
+        encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), lines, persistence)
             .map_err(|_| HEAD_TOO_LONG)?;
         let (status, arriving, keeps_alive) = (head.status, head.framing, head.keeps_alive());
         Ok(Passage::Final(FinalAnswer { status, arriving, leaving, persistence, keeps_alive }))

@@ -42,8 +42,8 @@ const POOL_IDLE_MS: u64 = 2_500;
 /// What a buffer holds of a request, with heads as short as these.
 pub(super) const BLOCK_BYTES: usize = 32 * 1024;
 
-/// The plan of one world's shard, which logs to `log`.
-pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
+/// The plan of one world's shard, which logs to `log` and tells of exchanges to `samples`.
+pub(super) fn plan(rng: &mut Rng, log: LogSender, samples: LogSender) -> ShardPlan {
     let connections_max = if rng.u32(..4) == 0 { 4 } else { 100 };
     let buffer_bytes = if rng.u32(..4) == 0 { 8 * BLOCK_BYTES } else { 4 << 20 };
     ShardPlan {
@@ -57,6 +57,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender) -> ShardPlan {
         tokens_max: 16,
         revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
+        samples: Some(samples),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
         lifecycle: Arc::new(Lifecycle::default()),
         meters: Arc::new(PerShard::new(1)),
@@ -94,6 +95,7 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
         slots: 3,
         timeouts: TIMEOUTS,
         ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
+        timed_percent: 50,
         keepalive_requests: if rng.u32(..4) == 0 { 2 } else { 1_000 },
         ..fixture::snapshot(routes.collect())
     }

@@ -21,6 +21,7 @@ use crate::{
         lifecycle::Phase,
         log_ring::{LogReceiver, log_ring},
         record::{Delivery, Record},
+        sample::Sample,
     },
     stage::snapshot::Snapshot,
 };
@@ -92,6 +93,7 @@ pub(super) struct World {
     held: Vec<(Rc<Dial>, u64)>,
     moods: [Mood; 3],
     log: LogReceiver,
+    samples: LogReceiver,
     pub(super) records: Vec<Logged>,
     pub(super) has_recovered: bool,
     trace: Trace,
@@ -113,7 +115,8 @@ impl World {
         manual::set(Some(BEGINNING));
         let runtime = Runtime::install();
         let (sender, log) = log_ring(1 << 20);
-        let plan = setting::plan(&mut rng, sender);
+        let (sample_sender, samples) = log_ring(1 << 20);
+        let plan = setting::plan(&mut rng, sender, sample_sender);
         let snapshot = plan.snapshot.load_full();
         let (shard, _) = Shard::new(plan).expect("a readiness set");
         shard.desk.borrow_mut().rng = Rng::with_seed(seed);
@@ -137,6 +140,7 @@ impl World {
             held: Vec::new(),
             moods,
             log,
+            samples,
             records: Vec::new(),
             has_recovered: false,
             trace: Trace::new(is_told),
@@ -381,6 +385,7 @@ impl World {
             }
         }
         self.read_log();
+        self.read_samples()?;
         self.note_closes()?;
         self.turn += 1;
         Ok(())
@@ -468,6 +473,20 @@ impl World {
             self.trace.note(format_args!("  logged {logged:?} {}", String::from_utf8_lossy(record.reason)));
             self.records.push(logged);
         }
+    }
+
+    /// What the shard tells of single exchanges is true: the steps that lie within one take as long as it does.
+    fn read_samples(&mut self) -> Result<(), String> {
+        while let Some(packed) = self.samples.receive() {
+            let sample = Sample::unpack(packed).ok_or("a sample that cannot be read")?;
+            let Some(steps_us) = sample.steps_us else { continue };
+            let [_, within @ .., _] = steps_us;
+            let (sum_us, duration_us) = (within.iter().sum::<u64>(), sample.record.duration_us);
+            if sum_us != duration_us {
+                return Err(format!("steps of {steps_us:?} in an exchange of {duration_us} us"));
+            }
+        }
+        Ok(())
     }
 
     /// All peers do from now on what they should, and time stands still until there is nothing left to do.

@@ -228,6 +228,13 @@ impl KeyTable {
         self.insert(set, fingerprint, now)
     }
 
+    /// The slot of the key that hashes to `hash`, if it has one. What is read of it may be another key's by then.
+    pub fn known(&self, hash: u64) -> Option<Slot> {
+        let fingerprint = hash.max(REPLACING + 1);
+        let index = self.find(self.set_of(hash), fingerprint)?;
+        Some(Slot { index, fingerprint })
+    }
+
     /// The use that the key in `slot` makes of the window at `place`.
     #[inline]
     pub fn usage(&self, slot: Slot, place: usize) -> Usage<'_> {

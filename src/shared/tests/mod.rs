@@ -15,10 +15,12 @@ use proptest::prelude::*;
 use crate::base::clock::Clock;
 
 use super::{
+    callers::{self, Callers, Calls},
     cells::{Cells, LIMIT_MAX, Sliding},
     load::Load,
     log_ring::log_ring,
     record::{Delivery, Record},
+    sample::{STEPS, Sample},
     sync::zeroed_words,
 };
 
@@ -193,6 +195,11 @@ proptest! {
         record.pack(&mut packed);
         prop_assert_eq!(Record::unpack(&packed), Some(record));
         prop_assert_eq!(Record::unpack(&packed[..packed.len() - 1]), None);
+        let steps_us = v4.map(|step| [u64::from(step); STEPS.len()]);
+        let sample = Sample { steps_us, span: numbers[0], parent: numbers[1], record };
+        sample.pack(&mut packed);
+        prop_assert_eq!(Sample::unpack(&packed), Some(sample));
+        prop_assert_eq!(Sample::unpack(&packed[..packed.len() - 1]), None);
     }
 }
 
@@ -285,4 +292,30 @@ fn the_log_ring_keeps_records_whole_and_counts_what_it_drops() {
     assert_eq!(receiver.newly_dropped(), 1);
     assert_eq!(receiver.newly_dropped(), 0);
     assert_eq!(receiver.receive().map(<[u8]>::len), Some(60));
+}
+
+#[test]
+fn names_are_counted_and_cut() {
+    let callers = Callers::default();
+    let long = "x".repeat(callers::NAME_BYTES_MAX + 1);
+    callers.note(Some((7, b"acme")), 200, 100);
+    callers.note(Some((7, b"acme")), 429, 101);
+    callers.note(Some((7 + 512, long.as_bytes())), 503, 102);
+    callers.note(None, 410, 103);
+    let mut named: Vec<Calls> = callers.named().collect();
+    named.sort_by_key(|calls| calls.key);
+    let acme = Calls { key: 7, name: "acme".into(), calls: 2, refused: 1, failed: 0, last_s: 101 };
+    assert_eq!(named[0], acme);
+    assert_eq!((named[1].name.len(), named[1].failed, named.len()), (callers::NAME_BYTES_MAX, 1, 2));
+    assert_eq!((callers.nameless().refused, callers.nameless().last_s), (1, 103));
+    assert_eq!(callers.others(), Calls::default());
+}
+
+#[test]
+fn who_finds_no_slot_is_counted_among_the_others() {
+    let callers = Callers::new(2);
+    for number in 1..=5_u64 {
+        callers.note(Some((number, number.to_string().as_bytes())), 200, number);
+    }
+    assert_eq!((callers.named().count(), callers.others().calls, callers.others().last_s), (2, 3, 5));
 }

@@ -5,6 +5,7 @@ mod table;
 
 pub use methods::Methods;
 pub use table::RouteTable;
+pub(in crate::stage) use table::segments;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::shared::meters::{PerShard, RouteMeters};
 use super::{
     headroom::Priority,
     limit::{Limit, Places, Refund},
+    objective::Objective,
+    version::Membership,
 };
 
 /// A path (and perhaps a host) with what a request to it must satisfy and where it goes.
@@ -54,6 +57,17 @@ pub struct Route {
     pub body_bytes_max: u64,
     /// The API version it stands for, as logs show it; empty for none.
     pub version: Box<str>,
+    /// The version of an API that it belongs to, with what follows from that.
+    pub membership: Option<Box<Membership>>,
+    /// What it promises.
+    pub objective: Option<Objective>,
     /// Its counters.
     pub meters: Arc<PerShard<RouteMeters>>,
+}
+
+impl Route {
+    /// Whole field lines for every answer of the route, because of its API's version.
+    pub fn answer_lines(&self) -> &[u8] {
+        self.membership.as_ref().map_or(b"", |membership| &membership.lines)
+    }
 }

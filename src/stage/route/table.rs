@@ -22,7 +22,7 @@ pub struct RouteTable {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Routes whose path ends here; their methods are disjoint.
+    /// Routes whose path ends here; their methods are disjoint, but for versions of one API that a field chooses.
     routes: Vec<u16>,
     /// Sorted by segment.
     children: Vec<(Box<[u8]>, Self)>,
@@ -106,7 +106,7 @@ impl Node {
 }
 
 /// The segments of a path in normal form, without their parameters; none for `/`, `*` and a final slash.
-fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::stage) fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let path = path.strip_prefix(b"/").unwrap_or_default();
     path.split(|&byte| byte == b'/')
         .map(|segment| memchr::memchr(b';', segment).map_or(segment, |parameters| &segment[..parameters]))

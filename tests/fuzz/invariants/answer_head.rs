@@ -34,7 +34,7 @@ fn relay(whole: &[u8], asked: Asked, version: Version) {
     let leaving = encode::framing_for(version, head.framing);
     let pool = BlockPool::new(256 * 1024, 1);
     let Some(mut out) = pool.rent() else { return };
-    if encode::answer(&mut out, &head, leaving, b"request-1", Persistence::Keep).is_err() {
+    if encode::answer(&mut out, &head, leaving, b"request-1", b"", Persistence::Keep).is_err() {
         return;
     }
     let read = strict::read(out.unread());
