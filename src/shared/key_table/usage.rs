@@ -170,7 +170,8 @@ impl Usage<'_> {
         let blocks = self.lane.blocks();
         let detach = |owner: usize, block: usize| self.table.detach(owner, self.lane, block, now_us);
         let Some(block) = blocks.take(self.slot.index, detach) else { return false };
-        tally.sow(window, blocks.cells(block), monotonic_us());
+        // No other shard's clock was ahead of this reading, nor is our own, also where it is made up.
+        tally.sow(window, blocks.cells(block), monotonic_us().max(now_us));
         if self.word().compare_exchange(word, naming(block), Ordering::Release, Ordering::Relaxed).is_err() {
             blocks.give_back(block);
         }
