@@ -19,6 +19,7 @@ use crate::{
         explain::{self, Question},
         revocation::Revocations,
         token::{Claims, mint},
+        upgrade::Predecessor,
     },
     demo,
     gateway::{Gateway, StartError},
@@ -55,7 +56,7 @@ enum Command {
     ///
     /// Serves the configuration in FILE until SIGTERM or SIGINT, then lets requests in flight finish within
     /// timeouts.drain and ends. SIGHUP puts the file as it then stands in force, SIGUSR1 opens the access log anew.
-    /// SIGUSR2 does nothing in this version.
+    /// SIGUSR2 starts the binary that stands at the same path as a successor and hands over to it.
     Run {
         /// The configuration, in TOML.
         #[arg(long, value_name = "FILE")]
@@ -227,7 +228,9 @@ impl From<Issues> for Failure {
 
 fn run(path: &std::path::Path) -> Result<(), Failure> {
     let plan = config::load(path, &environment)?;
-    let gateway = Gateway::start(plan, Some(path.to_owned()))?;
+    let predecessor = Predecessor::find()
+        .map_err(|error| StartError::Refused(format!("nothing can be taken over: {error}")))?;
+    let gateway = Gateway::succeed(plan, Some(path.to_owned()), predecessor)?;
     gateway.serve(std::future::ready(())).map_err(|error| StartError::Refused(error.to_string()).into())
 }
 

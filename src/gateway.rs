@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{runtime::Runtime, sync::Notify};
+use tokio::{runtime::Runtime, sync::Notify, task::JoinHandle};
 
 use crate::{
     base::clock::Clock,
@@ -24,6 +24,7 @@ use crate::{
             Plan, compile,
             plan::{DriverChoice, LogSink},
         },
+        heritage::{Heritage, Listening},
         issuers,
         lasting::Lasting,
         machine::{self, mebibytes},
@@ -31,13 +32,14 @@ use crate::{
         reload::Reloader,
         revocation::{self, Revocations},
         signals::{Order, Signals},
+        supervisor,
         topology::Placement,
+        upgrade::{NoSuccessor, Origin, Predecessor},
         view::{Told, View},
     },
     shard::{self, Bound, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
         callers,
-        key_table::KeyTable,
         lifecycle::{Lifecycle, Phase},
         log_ring::{LogReceiver, LogSender, log_ring},
         meters::{PerShard, ShardMeters},
@@ -68,6 +70,17 @@ pub struct Gateway {
     log: Option<AccessLog>,
     /// Where the shards tell of single exchanges.
     samples: Vec<LogReceiver>,
+    /// What a successor is left, and how it is started.
+    bequest: Arc<Bequest>,
+    /// Who waits for this process to serve.
+    predecessor: Option<Predecessor>,
+}
+
+/// What an upgrade needs.
+struct Bequest {
+    origin: Origin,
+    listening: Vec<Listening>,
+    on_epoll: bool,
 }
 
 /// Bytes that wait in the kernel for a client to take them, per connection. Whoever asks for much and reads nothing
@@ -82,6 +95,22 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub fn start(plan: Plan, path: Option<PathBuf>) -> Result<Self, StartError> {
+        Self::succeed(plan, path, None)
+    }
+
+    /// The same in the place of another process, with what it leaves: its sockets go to the shards in turn, so that
+    /// each is accepted from, however many shards there were and are.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn succeed(
+        plan: Plan,
+        path: Option<PathBuf>,
+        predecessor: Option<(Predecessor, Heritage)>,
+    ) -> Result<Self, StartError> {
+        let (predecessor, mut heritage) = predecessor.unzip();
+        let origin = Origin::note().map_err(|error| StartError::Refused(error.to_string()))?;
+        let mut listening = Vec::new();
         let (runtime, signals) = control_loop().map_err(|error| {
             StartError::Refused(format!("the control thread's loop cannot be made: {error}"))
         })?;
@@ -94,21 +123,54 @@ impl Gateway {
         let mut listen = Vec::new();
         for (addresses, opening) in openings {
             for &address in addresses {
-                listen.push((bind(address, opening, &mut listeners)?, opening));
+                let key = key_of(opening);
+                let left = heritage.as_mut().map(|heritage| heritage.take(key, address)).unwrap_or_default();
+                let sockets = if left.is_empty() { bind(address, opening, shards)? } else { left };
+                let place = |error: std::io::Error| StartError::Unbound(format!("{key}: {address}: {error}"));
+                listen.push((sockets[0].local_addr().map_err(place)?, opening));
+                for turn in 0..shards.max(sockets.len()) {
+                    let socket = sockets[turn % sockets.len()].try_clone().map_err(place)?;
+                    listeners[turn % shards].push((socket, opening));
+                }
+                let key = || key.to_owned();
+                listening.extend(sockets.into_iter().map(|socket| Listening {
+                    key: key(),
+                    asked: address,
+                    socket,
+                }));
             }
         }
-        let admin_listener = TcpListener::bind(plan.admin).map_err(|error| {
-            StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin))
-        })?;
+        let no_admin =
+            |error| StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin));
+        let left = heritage.as_mut().and_then(|heritage| heritage.take("listen.admin", plan.admin).pop());
+        let admin_listener = left.map_or_else(|| TcpListener::bind(plan.admin), Ok).map_err(no_admin)?;
+        listening.push(Listening {
+            key: "listen.admin".to_owned(),
+            asked: plan.admin,
+            socket: admin_listener.try_clone().map_err(no_admin)?,
+        });
+        for address in heritage.iter().flat_map(Heritage::left_over) {
+            tracing::warn!("{address} is listened on no longer: the configuration does not have it");
+        }
         let admin = admin_listener.local_addr().map_err(|error| StartError::Unbound(error.to_string()))?;
 
-        let driver = driver(plan.driver)?;
+        let driver = match &heritage {
+            // The sockets do not block, which a ring cannot wait on, and must not begin to while the other serves.
+            Some(heritage) if heritage.on_epoll => Driver::Epoll,
+            _ => driver(plan.driver)?,
+        };
         let (log_plan, bounds) = (plan.log.clone(), plan.bounds.clone());
         let (lasting, told) = (Lasting::of(&plan), Told::of(&plan));
         let now_s = Clock::new().now().unix_seconds();
         let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
         let revocations = Arc::new(revocations);
-        let snapshot = Arc::new(compile::compile(plan, shards, None).map_err(StartError::Refused)?);
+        let snapshot = Arc::new(
+            match &heritage {
+                Some(heritage) => compile::succeed(plan, shards, heritage),
+                None => compile::compile(plan, shards, None),
+            }
+            .map_err(StartError::Refused)?,
+        );
         for failure in issuers::introduce(&snapshot).err().unwrap_or_default() {
             tracing::warn!("{failure}; until it answers, its tokens are refused");
         }
@@ -134,6 +196,7 @@ impl Gateway {
         let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
         let mut drivers = Vec::new();
         let mut samples = Vec::new();
+        let mut on_epoll = false;
         for (index, cpu) in placement.cpus.iter().enumerate() {
             let (sample_sender, sample_receiver) = log_ring(monitor::RING_BYTES);
             samples.push(sample_receiver);
@@ -159,6 +222,7 @@ impl Gateway {
                 tracing::warn!("shard {index} got no ring and uses epoll, which costs more CPU");
             }
             tracing::info!("shard {index} on {place} with {rung}");
+            on_epoll |= rung == Rung::Epoll;
             drivers.push(rung.to_string());
         }
         let memory =
@@ -192,7 +256,20 @@ impl Gateway {
         let listen = listen.into_iter().map(|(address, _)| address).collect();
         tracing::info!("admin on {admin}");
         let reloader = Arc::new(reloader);
-        Ok(Self { listen, admin, runtime, signals, admin_listener, reloader, view, log, samples })
+        let bequest = Arc::new(Bequest { origin, listening, on_epoll });
+        Ok(Self {
+            listen,
+            admin,
+            runtime,
+            signals,
+            admin_listener,
+            reloader,
+            view,
+            log,
+            samples,
+            bequest,
+            predecessor,
+        })
     }
 
     /// Serves until told to stop, then drains. `beside` runs on the control thread meanwhile.
@@ -200,7 +277,7 @@ impl Gateway {
     /// # Errors
     /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
-        let Self { runtime, mut signals, reloader, view, log, samples, .. } = self;
+        let Self { runtime, mut signals, reloader, view, log, samples, bequest, predecessor, .. } = self;
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
             let admin = Admin {
@@ -211,7 +288,7 @@ impl Gateway {
             };
             self.admin_listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(self.admin_listener)?;
-            tokio::spawn(async move {
+            let admin = tokio::spawn(async move {
                 if let Err(error) = admin.serve(listener).await {
                     tracing::error!("the admin API ended: {error}");
                 }
@@ -219,12 +296,29 @@ impl Gateway {
             tokio::spawn(observer::run(view.load_full()));
             let monitor = Arc::clone(&view.load().monitor);
             tokio::spawn(monitor.run(Arc::clone(&view), samples));
+            tokio::spawn(supervisor::feed_watchdog());
+            tokio::spawn(announce(view.load_full(), predecessor));
+            let mut successor = None;
             tokio::select! {
-                () = wait_for_the_end(&mut signals, log.as_ref(), &reloader) => {}
+                followed_by = wait_for_the_end(&mut signals, log.as_ref(), &reloader, &bequest) => {
+                    successor = followed_by;
+                }
                 () = drain.notified() => {}
                 () = async { beside.await; std::future::pending().await } => {}
             }
-            drain_shards(&view.load_full(), &mut signals, log.as_ref(), &reloader).await;
+            let view = view.load_full();
+            match successor {
+                Some(pid) => {
+                    supervisor::is_followed_by(pid);
+                    // Who asks the admin address asks the successor.
+                    admin.abort();
+                    tracing::info!("successor {pid} serves; parting from {} connections", connections(&view));
+                    view.lifecycle.part();
+                    wait_until_finished(&view, &mut signals, log.as_ref(), &reloader).await;
+                }
+                None => supervisor::is_stopping(),
+            }
+            drain_shards(&view, &mut signals, log.as_ref(), &reloader).await;
             Ok::<_, std::io::Error>(())
         })?;
         if let Some(log) = log {
@@ -248,12 +342,86 @@ fn control_loop() -> std::io::Result<(Runtime, Signals)> {
     Ok((runtime, signals))
 }
 
-/// Until a signal says that it is over.
-async fn wait_for_the_end(signals: &mut Signals, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
+/// Says that the gateway serves, once all its shards accept.
+async fn announce(view: Arc<View>, predecessor: Option<Predecessor>) {
+    while view.lifecycle.listening() < view.drivers.len() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.dismiss();
+    }
+    supervisor::is_ready();
+}
+
+fn connections(view: &View) -> u64 {
+    view.shards.sum(|meters| &meters.connections)
+}
+
+/// Until a signal says that it is over, or a successor serves: its process id.
+async fn wait_for_the_end(
+    signals: &mut Signals,
+    log: Option<&AccessLog>,
+    reloader: &Arc<Reloader>,
+    bequest: &Arc<Bequest>,
+) -> Option<u32> {
     loop {
         match signals.next().await {
-            Order::Drain => return,
+            Order::Drain => return None,
+            Order::HandOver => {
+                tracing::info!("SIGUSR2: starting a successor");
+                let mut successor = hand_over(Arc::clone(bequest), Arc::clone(reloader));
+                // An end that is ordered meanwhile waits: the sockets may be the successor's already.
+                let mut is_over = false;
+                let successor = loop {
+                    tokio::select! {
+                        outcome = &mut successor => break outcome,
+                        order = signals.next() => match order {
+                            Order::Drain => is_over = true,
+                            Order::HandOver => tracing::warn!("SIGUSR2: a successor is starting already"),
+                            order => obey(order, log, reloader),
+                        }
+                    }
+                };
+                match successor {
+                    Ok(Ok(pid)) => return Some(pid),
+                    Ok(Err(error)) => tracing::error!("upgrade refused, this process goes on: {error}"),
+                    Err(error) => tracing::error!("upgrade refused, this process goes on: {error}"),
+                }
+                if is_over {
+                    return None;
+                }
+            }
             order => obey(order, log, reloader),
+        }
+    }
+}
+
+/// Starts a successor, beside everything else.
+fn hand_over(bequest: Arc<Bequest>, reloader: Arc<Reloader>) -> JoinHandle<Result<u32, NoSuccessor>> {
+    tokio::task::spawn_blocking(move || {
+        // What is handed over must still be what counts when the successor begins to.
+        let _held = reloader.hold();
+        bequest.origin.succeed(&reloader.in_force(), &bequest.listening, bequest.on_epoll)
+    })
+}
+
+/// Until all shards are done, but no longer than `timeouts.drain`.
+async fn wait_until_finished(
+    view: &View,
+    signals: &mut Signals,
+    log: Option<&AccessLog>,
+    reloader: &Arc<Reloader>,
+) {
+    let deadline = Instant::now() + Duration::from_millis(view.told.drain_ms);
+    view.lifecycle.ends_at(Clock::new().now().monotonic_ms() + view.told.drain_ms);
+    while view.lifecycle.finished() < view.drivers.len() && Instant::now() < deadline {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            order = signals.next() => match order {
+                // Who orders an end does not wait for clients that have nothing to say.
+                Order::Drain => return,
+                order => obey(order, log, reloader),
+            }
         }
     }
 }
@@ -272,7 +440,7 @@ fn obey(order: Order, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
             tokio::task::spawn_blocking(move || reloader.reload());
         }
         Order::HandOver => {
-            tracing::warn!("SIGUSR2: handing over to a successor is not available in this version");
+            tracing::warn!("SIGUSR2: this process drains and hands over no more");
         }
         Order::Drain => tracing::info!("a drain is under way already; SIGKILL ends it now"),
     }
@@ -283,13 +451,15 @@ async fn drain_shards(view: &View, signals: &mut Signals, log: Option<&AccessLog
     let lifecycle = &view.lifecycle;
     let in_flight = || view.shards.sum(|meters| &meters.in_flight);
     tracing::info!("draining: {} requests in flight", in_flight());
+    lifecycle.ends_at(Clock::new().now().monotonic_ms() + view.told.drain_ms);
     lifecycle.advance(Phase::Draining);
     let deadline = Instant::now() + Duration::from_millis(view.told.drain_ms);
     while lifecycle.finished() < view.drivers.len() {
         if Instant::now() >= deadline {
             if lifecycle.phase() == Phase::Draining {
-                tracing::warn!("the drain deadline has passed: {} requests are cut", in_flight());
-                lifecycle.advance(Phase::Cutting);
+                let requests = in_flight();
+                tracing::warn!("the drain deadline has passed: {requests} requests are cut");
+                lifecycle.cut(requests);
             } else if Instant::now() >= deadline + CUTTING {
                 break;
             }
@@ -299,7 +469,7 @@ async fn drain_shards(view: &View, signals: &mut Signals, log: Option<&AccessLog
             order = signals.next() => obey(order, log, reloader),
         }
     }
-    tracing::info!("drained");
+    tracing::info!("drained: {} requests were cut", lifecycle.requests_cut());
 }
 
 /// What is cut gets this long to notice.
@@ -325,28 +495,30 @@ fn driver(choice: DriverChoice) -> Result<Driver, StartError> {
     }
 }
 
-/// Binds `address` once for each shard, and gives each its socket. Where it is bound.
-fn bind(
-    mut address: SocketAddr,
-    opening: Opening,
-    listeners: &mut [Vec<Bound>],
-) -> Result<SocketAddr, StartError> {
-    let key = match opening {
+/// What the configuration calls an address.
+fn key_of(opening: Opening) -> &'static str {
+    match opening {
         Opening::Plain => "listen.address",
         Opening::Proxied => "listen.proxied",
-    };
+    }
+}
+
+/// Binds `address` once for each shard; the sockets.
+fn bind(mut address: SocketAddr, opening: Opening, shards: usize) -> Result<Vec<TcpListener>, StartError> {
+    let key = key_of(opening);
     let asked = address;
     let failed =
         |error: std::io::Error| StartError::Unbound(format!("{key}: {asked} cannot be bound: {error}"));
     // SO_REUSEPORT would let us share the port with another gateway without noticing.
     drop(socket(address, false).map_err(failed)?);
-    for of_shard in listeners {
+    let mut listeners = Vec::new();
+    for _ in 0..shards {
         let listener = socket(address, true).map_err(failed)?;
         // Port 0 is chosen once, for all shards.
         address = listener.local_addr().map_err(failed)?;
-        of_shard.push((listener, opening));
+        listeners.push(listener);
     }
-    Ok(address)
+    Ok(listeners)
 }
 
 fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
@@ -384,7 +556,7 @@ fn memory_sum(
         .routes()
         .iter()
         .flat_map(|route| &route.limits)
-        .map(|limit| KeyTable::bytes_for(limit.table.windows(), limit.table.capacity()))
+        .map(|limit| limit.table.bytes())
         .sum();
     let callers = 1 + snapshot.apis.iter().map(|api| api.versions.len()).sum::<usize>();
     let parts = [

@@ -19,7 +19,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::shared::lifecycle::Phase;
+use crate::base::clock::Clock;
 
 use super::{apis, catalogue, dashboard, metrics, monitor::live, reload::Reloader, revocation, view::View};
 
@@ -74,9 +74,18 @@ async fn health() -> Json<Value> {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let phase = phase(&admin.view.load());
+    let view = admin.view.load();
+    let phase = view.phase();
     let status = if phase == "serving" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": status == StatusCode::OK, "phase": phase }))).into_response()
+    let now_ms = Clock::new().now().monotonic_ms();
+    let ready = json!({
+        "ready": status == StatusCode::OK,
+        "phase": phase,
+        "phase_ends_in_ms": view.lifecycle.until_ms().map(|until_ms| until_ms.saturating_sub(now_ms)),
+        "in_flight": view.shards.sum(|meters| &meters.in_flight),
+        "connections": view.shards.sum(|meters| &meters.connections),
+    });
+    (status, Json(ready)).into_response()
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {
@@ -168,22 +177,12 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "phase": phase(&view),
+        "phase": view.phase(),
         "uptime_s": admin.started.elapsed().as_secs(),
         "generation": view.snapshot.generation,
         "last_reload": admin.reloader.last(),
         "shards": shards,
     }))
-}
-
-/// Where the gateway is between its beginning and its end.
-pub(super) fn phase(view: &View) -> &'static str {
-    match view.lifecycle.phase() {
-        Phase::Serving if view.lifecycle.listening() == view.drivers.len() => "serving",
-        Phase::Serving => "starting",
-        Phase::Draining => "draining",
-        Phase::Cutting => "cutting",
-    }
 }
 
 async fn reload(State(admin): State<Admin>) -> Response {

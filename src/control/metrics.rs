@@ -22,7 +22,10 @@ use crate::{
     stage::{balance::Cluster, refusal::ANSWERS},
 };
 
-use super::{performance::performance, view::View};
+use super::{
+    performance::performance,
+    view::{PHASES, View},
+};
 
 /// The text of `/metrics`.
 pub fn text(view: &Arc<View>) -> String {
@@ -236,6 +239,14 @@ fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {
         .map(|(shard, meters)| ([("shard", shard.as_str())], meters.blocks.get()))
         .collect();
     out.gauges("tollgate_shard_buffers", "Buffers lent out", &blocks)?;
+    let phases = PHASES.map(|phase| ([("phase", phase)], u64::from(phase == view.phase())));
+    out.gauges("tollgate_phase", "1 for the phase the process is in, else 0", &phases)?;
+    let none: [(&str, &str); 0] = [];
+    out.counters(
+        "tollgate_drain_cut_requests",
+        "Requests that were cut because the drain deadline had passed",
+        &[(none, view.lifecycle.requests_cut())],
+    )?;
     out.gauge("tollgate_config_generation", "Which configuration is in force", view.snapshot.generation)?;
     out.gauges("tollgate_build_info", "Which build this is", &[([("version", env!("CARGO_PKG_VERSION"))], 1)])
 }

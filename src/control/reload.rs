@@ -77,6 +77,16 @@ impl Reloader {
         lock(&self.last).clone()
     }
 
+    /// Keeps reloads waiting for as long as what is returned lives: what is in force stays so.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
+    }
+
+    /// The configuration in force.
+    pub fn in_force(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
     /// Reads the file and puts it in force. Reads files and resolves names: may take its time.
     pub fn reload(&self) -> Report {
         let _turn = lock(&self.turn);

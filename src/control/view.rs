@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     shared::{
-        lifecycle::Lifecycle,
+        lifecycle::{Lifecycle, Phase},
         meters::{PerShard, ShardMeters},
     },
     stage::snapshot::Snapshot,
@@ -69,7 +69,22 @@ impl Told {
     }
 }
 
+/// What a gateway can be doing, in order.
+pub const PHASES: [&str; 5] = ["starting", "serving", "parting", "draining", "cutting"];
+
 impl View {
+    /// Where the gateway is between its beginning and its end: one of [`PHASES`].
+    pub fn phase(&self) -> &'static str {
+        let place = match self.lifecycle.phase() {
+            Phase::Serving if self.lifecycle.listening() < self.drivers.len() => 0,
+            Phase::Serving => 1,
+            Phase::Parting => 2,
+            Phase::Draining => 3,
+            Phase::Cutting => 4,
+        };
+        PHASES[place]
+    }
+
     /// The view of the same gateway under another configuration.
     pub fn with(&self, snapshot: Arc<Snapshot>, told: Told) -> Self {
         Self {

@@ -69,13 +69,16 @@ impl Listener {
     }
 }
 
-/// Accepts until cancelled, then takes what is still queued: closing a listener resets what waits in it.
+/// Accepts until cancelled, then takes what is still queued: closing a listener resets what waits in it. A socket
+/// that a successor has too is only let go.
 pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle) {
     loop {
         match listener.ring.cancelable_accept(stop.clone()).await {
             Ok((stream, peer)) => admit(&shard, taken_over(stream), peer, listener.opening),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED) => break,
+                // The queue is one with a successor's, which may be quicker.
+                Some(libc::EAGAIN) => monoio::time::sleep(EXHAUSTED_PAUSE).await,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                     shard.meters().accept_pauses.add(1);
                     monoio::time::sleep(EXHAUSTED_PAUSE).await;
@@ -84,6 +87,10 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle
                 _ => {}
             },
         }
+    }
+    if shard.lifecycle.is_handed_over() {
+        // What is queued is the successor's, and so is the socket.
+        return;
     }
     if listener.system.set_nonblocking(true).is_ok() {
         for _ in 0..QUEUED_MAX {

@@ -13,6 +13,7 @@ use crate::{
         preface::{self, Preface},
         scan::{HeadScan, Scan},
     },
+    shared::lifecycle::Phase,
     stage::refusal::{Code, Refusal},
 };
 
@@ -94,7 +95,14 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
     loop {
         let next = match request::serve(shard, &mut downstream).await {
             // The last answer did not say so, and the next request may be on its way.
-            Next::Another if downstream.block.is_none() && shard.draining.get() => Next::CloseAfterLinger,
+            // While we part from a client, its next answer will.
+            Next::Another
+                if downstream.block.is_none()
+                    && shard.draining.get()
+                    && shard.lifecycle.phase() >= Phase::Draining =>
+            {
+                Next::CloseAfterLinger
+            }
             next => next,
         };
         match next {

@@ -40,7 +40,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
     let mut rounds = Rounds::default();
     loop {
         let phase = rounds.look(shard);
-        if phase >= Phase::Draining {
+        if phase >= Phase::Parting {
             if let Some((canceller, loops)) = accepting.take() {
                 shard.draining.set(true);
                 canceller.cancel();
@@ -93,8 +93,10 @@ impl Rounds {
 
 /// Closes what a draining shard no longer needs, when it accepts nothing more. Whether nothing is left.
 pub(super) fn wind_up(shard: &Shard, phase: Phase) -> bool {
-    // Connections fall idle one by one as their requests finish.
-    shard.lobby.clear();
+    if phase >= Phase::Draining {
+        // Connections fall idle one by one as their requests finish.
+        shard.lobby.clear();
+    }
     if shard.connections.get() == 0 {
         return true;
     }

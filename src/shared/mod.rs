@@ -25,6 +25,7 @@ pub mod load;
 pub mod log_ring;
 pub mod meters;
 pub mod record;
+pub mod region;
 pub mod revoked;
 pub mod sample;
 mod sync;

@@ -39,4 +39,5 @@ mod reload;
 mod revocation;
 mod slow;
 mod tokens;
+mod upgrade;
 mod versions;

@@ -38,14 +38,20 @@ mod base {
 
 /// Stands in for `src/shared/sync.rs`.
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
     pub(super) fn spin_loop() {
         loom::thread::yield_now();
     }
 
+    pub(super) type Words = Box<[AtomicU64]>;
+
     pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
         (0..count).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    pub(super) fn words(count: usize) -> Words {
+        zeroed_words(count)
     }
 }
 
@@ -99,7 +105,7 @@ fn check(interruptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) 
 fn racing_claims_never_admit_more() {
     model(|| {
         let window = Sliding::new(2, 1_000).unwrap();
-        let words: Arc<[AtomicU64]> = sync::zeroed_words(window.words()).into();
+        let words: Arc<[AtomicU64]> = sync::words(window.words()).into();
         let other = {
             let words = Arc::clone(&words);
             loom::thread::spawn(move || {
@@ -118,7 +124,7 @@ fn racing_claims_never_admit_more() {
 fn undoing_gives_back_exactly_one() {
     model(|| {
         let window = Sliding::new(2, 1_000).unwrap();
-        let words: Arc<[AtomicU64]> = sync::zeroed_words(window.words()).into();
+        let words: Arc<[AtomicU64]> = sync::words(window.words()).into();
         let other = {
             let words = Arc::clone(&words);
             loom::thread::spawn(move || Cells::new(window, &words).claim(5_000).is_ok())

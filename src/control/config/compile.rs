@@ -15,13 +15,14 @@ use crate::{
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
         headroom::Ceilings,
+        limit::Limit,
         route::{Route, RouteTable},
         snapshot::{Snapshot, Timeouts},
     },
 };
 
 use super::{
-    super::seed::seed,
+    super::{heritage::Heritage, seed::seed},
     consumer::{ApiKeyPlan, ConsumerPlan},
     plan::{ClusterPlan, KeySetPlan, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
@@ -33,15 +34,33 @@ use super::{
 /// # Errors
 /// An endpoint whose name has no address, or a system without random bytes.
 pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<Snapshot, String> {
+    build(plan, shards, before, None)
+}
+
+/// Builds the first snapshot of a process that goes on counting where another one does.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn succeed(plan: Plan, shards: usize, heritage: &Heritage) -> Result<Snapshot, String> {
+    build(plan, shards, None, Some(heritage))
+}
+
+fn build(
+    plan: Plan,
+    shards: usize,
+    before: Option<&Snapshot>,
+    heritage: Option<&Heritage>,
+) -> Result<Snapshot, String> {
     // The seed is the process's secret: nobody can choose keys that share a limit's slot.
-    let hasher = match before {
-        Some(before) => before.hasher,
-        None => {
+    let hasher = match (before, heritage) {
+        (Some(before), _) => before.hasher,
+        (None, Some(heritage)) => heritage.hasher,
+        (None, None) => {
             let [first, second] = seed()?;
             SipHasher13::new_with_keys(first, second)
         }
     };
-    let inheritance = Inheritance { before, shards };
+    let inheritance = Inheritance { before, heritage, shards };
     let key_sets =
         plan.key_sets.into_iter().enumerate().map(|(index, set)| key_set(index, set, hasher, before));
     let mut slots = before.map_or(0, |before| before.slots);
@@ -144,12 +163,20 @@ fn api_key(consumer: &str, consumer_hash: u64, plan: ApiKeyPlan) -> ApiKey {
 #[derive(Clone, Copy)]
 struct Inheritance<'b> {
     before: Option<&'b Snapshot>,
+    heritage: Option<&'b Heritage>,
     shards: usize,
 }
 
 impl<'b> Inheritance<'b> {
     fn cluster(self, name: &str) -> Option<&'b Cluster> {
         self.before?.clusters.iter().find(|cluster| *cluster.name == *name)
+    }
+
+    fn limits(self, route: &str) -> &'b [Limit] {
+        match self.route(route) {
+            Some(before) => &before.limits,
+            None => self.heritage.map_or(&[], |heritage| heritage.limits_of(route)),
+        }
     }
 
     fn route(self, name: &str) -> Option<&'b Route> {
@@ -203,6 +230,7 @@ fn cluster(
 
 fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inheritance<'_>) -> Route {
     let before = inheritance.route(&plan.name);
+    let limits = workshop.limits(plan.limits, inheritance.limits(&plan.name));
     Route {
         name: plan.name.into(),
         index: place_of(index),
@@ -214,7 +242,7 @@ fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inh
         forward_api_key: plan.access.forward_api_key,
         scopes: plan.access.scopes.into_iter().map(Into::into).collect(),
         roles: plan.access.roles.into_iter().map(Into::into).collect(),
-        limits: workshop.limits(plan.limits, before),
+        limits,
         cost: plan.cost,
         refund: plan.refund,
         places: places(plan.in_flight, before.and_then(|before| before.places.as_ref())),

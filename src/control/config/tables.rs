@@ -11,10 +11,7 @@ use siphasher::sip128::SipHasher13;
 use crate::{
     base::clock::Clock,
     shared::key_table::KeyTable,
-    stage::{
-        limit::{By, Exempt, Limit, Override, Places, Quota},
-        route::Route,
-    },
+    stage::limit::{By, Exempt, Limit, Override, Places, Quota},
 };
 
 use super::{consumer::ConsumerPlan, limits::LimitPlan};
@@ -31,8 +28,8 @@ pub(super) struct Workshop<'p> {
 }
 
 impl Workshop<'_> {
-    /// The limits planned for a route that was `before`.
-    pub(super) fn limits(self, plans: Vec<LimitPlan>, before: Option<&Route>) -> Box<[Limit]> {
+    /// The limits planned for a route that had those in `before`.
+    pub(super) fn limits(self, plans: Vec<LimitPlan>, before: &[Limit]) -> Box<[Limit]> {
         let mut limits: Vec<Limit> = Vec::new();
         for plan in plans {
             // All requests of a route share one key; eight slots are the smallest table.
@@ -40,12 +37,8 @@ impl Workshop<'_> {
             // Two limits that are alike have a table each.
             let is_free =
                 |known: &&Limit| !limits.iter().any(|limit| Arc::ptr_eq(&limit.table, &known.table));
-            let known: Vec<&Limit> = before
-                .into_iter()
-                .flat_map(|route| &route.limits)
-                .filter(|known| known.by == plan.by)
-                .filter(is_free)
-                .collect();
+            let known: Vec<&Limit> =
+                before.iter().filter(|known| known.by == plan.by).filter(is_free).collect();
             let same = known.iter().find(|known| known.quota == plan.quota).or_else(|| known.first());
             let overrides = self.overrides(&plan, same.copied());
             limits.push(Limit {

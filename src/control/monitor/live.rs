@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{admin, apis, view::View},
+    super::{apis, view::View},
     State as Kept, WINDOWS,
     census::Consumer,
 };
@@ -92,7 +92,7 @@ fn tell(view: &View, state: &Kept, after: u64) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "generation": view.snapshot.generation,
-        "phase": admin::phase(view),
+        "phase": view.phase(),
         "drivers": &*view.drivers,
         "connections": view.shards.sum(|meters| &meters.connections),
         "steps": STEPS,

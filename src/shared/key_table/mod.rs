@@ -18,10 +18,12 @@ mod usage;
 
 pub use self::usage::{Claim, Usage};
 
+use std::convert::Infallible;
+
 use arrayvec::ArrayVec;
 
 use self::{
-    blocks::Blocks,
+    blocks::{Blocks, Store},
     usage::{LOCKED, exchange, is_inline, named, unlocked},
 };
 
@@ -29,13 +31,16 @@ use crate::base::clock::{Moment, monotonic_us};
 
 use super::{
     cells::Cells,
-    sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence, spin_loop, zeroed_words},
+    sync::{AtomicU64, Ordering, Words, fence, spin_loop, words},
     tally::{COUNT_MAX, Tally},
     window::{Standing, WINDOWS_MAX, Window},
 };
 
 /// Slots in a set: their fingerprints fill one cache line.
 const WAYS: usize = 8;
+/// Words in front of the fingerprints: how many slots hold a key, and how many keys were pushed out. They fill a cache
+/// line, so that every set of fingerprints fills one.
+const HEAD_WORDS: usize = 8;
 /// No key.
 const EMPTY: u64 = 0;
 /// A key that is being replaced.
@@ -53,13 +58,10 @@ pub struct KeyTable {
     lanes: Box<[Lane]>,
     /// Words of one slot.
     slot_words: usize,
-    fingerprints: Box<[AtomicU64]>,
-    words: Box<[AtomicU64]>,
-    latches: Box<[AtomicU32]>,
-    /// For each set and window the word of a key that is not there; changed under the set's latch.
-    floors: Box<[AtomicU64]>,
-    occupied: AtomicUsize,
-    displaced: AtomicU64,
+    sets: usize,
+    /// The head, the fingerprints, the slots' words, for each set and window the word of a key that is not there, for each
+    /// set its latch, under which those are changed, and the blocks of cells.
+    memory: Words,
 }
 
 /// One window of all keys.
@@ -102,31 +104,55 @@ impl KeyTable {
 
     /// The same with so many blocks of cells for each window, at least one.
     pub fn with_blocks(windows: &[Window], keys: usize, blocks: usize) -> Self {
+        Self::laid_out(windows, keys, blocks, |count| Ok::<_, Infallible>(words(count)))
+            .unwrap_or_else(|never| match never {})
+    }
+
+    /// A table as [`KeyTable::new`] makes it, in the memory that `words` gives for a number of them. It may hold
+    /// the keys of a table that was made alike.
+    ///
+    /// # Errors
+    /// Those of `words`.
+    pub fn made_of<E>(
+        windows: &[Window],
+        keys: usize,
+        words: impl FnOnce(usize) -> Result<Words, E>,
+    ) -> Result<Self, E> {
+        Self::laid_out(windows, keys, blocks_for(Self::capacity_for(keys)), words)
+    }
+
+    fn laid_out<E>(
+        windows: &[Window],
+        keys: usize,
+        blocks: usize,
+        words: impl FnOnce(usize) -> Result<Words, E>,
+    ) -> Result<Self, E> {
         debug_assert!(windows.len() <= WINDOWS_MAX && blocks > 0);
         let capacity = Self::capacity_for(keys);
         let sets = capacity / WAYS;
+        let slot_words = windows.iter().map(|&window| words_in_slot(window)).sum::<usize>();
+        let mut end = HEAD_WORDS + capacity * (1 + slot_words) + sets * (windows.len() + 1);
         let mut offset = 0;
         let mut lanes = Vec::with_capacity(windows.len());
         for (place, &window) in windows.iter().enumerate() {
-            let words = slot_words(window);
+            let words = words_in_slot(window);
             let blocks = match window {
-                Window::Sliding(sliding) if !is_inline(sliding) => Some(Blocks::new(sliding, blocks)),
+                Window::Sliding(sliding) if !is_inline(sliding) => {
+                    let at = end;
+                    end += Blocks::words(sliding, blocks);
+                    Some(Blocks::new(sliding, blocks, at))
+                }
                 _ => None,
             };
             lanes.push(Lane { window, place, offset, words, blocks });
             offset += words;
         }
-        Self {
-            windows: windows.into(),
-            lanes: lanes.into(),
-            slot_words: offset,
-            fingerprints: zeroed_words(capacity),
-            words: zeroed_words(capacity * offset),
-            latches: (0..sets).map(|_| AtomicU32::new(0)).collect(),
-            floors: zeroed_words(sets * windows.len()),
-            occupied: AtomicUsize::new(0),
-            displaced: AtomicU64::new(0),
-        }
+        Ok(Self { windows: windows.into(), lanes: lanes.into(), slot_words, sets, memory: words(end)? })
+    }
+
+    /// Where everything stands that a process which made the same table can share.
+    pub fn memory(&self) -> &Words {
+        &self.memory
     }
 
     /// Slots of a table for at least `keys` keys.
@@ -134,20 +160,9 @@ impl KeyTable {
         keys.div_ceil(WAYS).next_power_of_two() * WAYS
     }
 
-    /// The most memory a table for at least `keys` keys takes, in bytes.
-    pub fn bytes_for(windows: &[Window], keys: usize) -> usize {
-        let capacity = Self::capacity_for(keys);
-        let word = size_of::<u64>();
-        let of_window = |&window: &Window| {
-            let blocks = match window {
-                Window::Sliding(sliding) if !is_inline(sliding) => {
-                    Blocks::bytes(sliding, blocks_for(capacity))
-                }
-                _ => 0,
-            };
-            blocks + capacity * slot_words(window) * word + capacity / WAYS * word
-        };
-        capacity * word + capacity / WAYS * size_of::<u32>() + windows.iter().map(of_window).sum::<usize>()
+    /// The most memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.memory.len() * size_of::<u64>()
     }
 
     /// Counts as used at `now` what is used of `before`, in windows that follow those there, up to the limits here.
@@ -155,17 +170,17 @@ impl KeyTable {
     pub fn take_over(&self, before: &Self, now: Moment) {
         for (place, window) in self.windows.iter().enumerate() {
             let Some(same) = before.windows.iter().position(|&other| window.follows(other)) else { continue };
-            let floors = before.floors.iter().skip(same).step_by(before.windows.len());
+            let floors = before.floors().iter().skip(same).step_by(before.windows.len());
             let used = |floor: &AtomicU64| {
                 let window = before.windows[same];
                 window.limit() - standing_of(window, floor.load(Ordering::Relaxed), now).remaining
             };
             let owed = owing(*window, floors.map(used).max().unwrap_or(0), now);
-            self.floors.iter().skip(place).step_by(self.windows.len()).for_each(|floor| {
+            self.floors().iter().skip(place).step_by(self.windows.len()).for_each(|floor| {
                 floor.store(owed, Ordering::Relaxed);
             });
         }
-        for (index, fingerprint) in before.fingerprints.iter().enumerate() {
+        for (index, fingerprint) in before.fingerprints().iter().enumerate() {
             let fingerprint = fingerprint.load(Ordering::Acquire);
             if fingerprint <= REPLACING {
                 continue;
@@ -196,22 +211,22 @@ impl KeyTable {
 
     /// Slots that hold a key.
     pub fn occupied(&self) -> usize {
-        self.occupied.load(Ordering::Relaxed)
+        usize::try_from(self.memory[0].load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// Slots there are.
     pub fn capacity(&self) -> usize {
-        self.fingerprints.len()
+        self.sets * WAYS
     }
 
     /// Keys that lost their slot although they owed something, since the table was made.
     pub fn displaced(&self) -> u64 {
-        self.displaced.load(Ordering::Relaxed)
+        self.memory[1].load(Ordering::Relaxed)
     }
 
     /// Keys' windows that have a block of cells.
     pub fn in_cells(&self) -> usize {
-        self.lanes.iter().filter_map(|lane| lane.blocks.as_ref()).map(Blocks::taken).sum()
+        self.lanes.iter().filter_map(|lane| Some(lane.blocks.as_ref()?.on(&self.memory).taken())).sum()
     }
 
     /// The slot of the key that hashes to `hash`, made if it has none.
@@ -241,27 +256,37 @@ impl KeyTable {
         let lane = &self.lanes[place];
         let words = self.words_of(slot.index, lane);
         let seen = if lane.words == 1 { unlocked(&words[0]) } else { 0 };
-        Usage { table: self, lane, words, owner: &self.fingerprints[slot.index], slot, seen }
+        Usage { table: self, lane, words, owner: &self.fingerprints()[slot.index], slot, seen }
+    }
+
+    fn fingerprints(&self) -> &[AtomicU64] {
+        &self.memory[HEAD_WORDS..HEAD_WORDS + self.capacity()]
     }
 
     fn words_of(&self, index: usize, lane: &Lane) -> &[AtomicU64] {
-        let base = index * self.slot_words + lane.offset;
-        &self.words[base..base + lane.words]
+        let base = HEAD_WORDS + self.capacity() + index * self.slot_words + lane.offset;
+        &self.memory[base..base + lane.words]
+    }
+
+    /// By set, and in it by window.
+    fn floors(&self) -> &[AtomicU64] {
+        let base = HEAD_WORDS + self.capacity() * (1 + self.slot_words);
+        &self.memory[base..base + self.sets * self.windows.len()]
     }
 
     fn floor(&self, set: usize, place: usize) -> &AtomicU64 {
-        &self.floors[set * self.windows.len() + place]
+        &self.floors()[set * self.windows.len() + place]
     }
 
     fn set_of(&self, hash: u64) -> usize {
         // The high half, so that the low half alone does not decide both place and fingerprint.
-        (hash >> 32) as usize & (self.latches.len() - 1)
+        (hash >> 32) as usize & (self.sets - 1)
     }
 
     fn find(&self, set: usize, fingerprint: u64) -> Option<usize> {
         let base = set * WAYS;
         // Acquire pairs with the release in `insert`: who sees the key sees its words.
-        (base..base + WAYS).find(|&index| self.fingerprints[index].load(Ordering::Acquire) == fingerprint)
+        (base..base + WAYS).find(|&index| self.fingerprints()[index].load(Ordering::Acquire) == fingerprint)
     }
 
     #[cold]
@@ -271,7 +296,9 @@ impl KeyTable {
 
     /// Does something while nobody else changes whose the slots of `set` are.
     fn latched<R>(&self, set: usize, work: impl FnOnce() -> R) -> R {
-        let latch = &self.latches[set];
+        let floors_end =
+            HEAD_WORDS + self.capacity() * (1 + self.slot_words) + self.sets * self.windows.len();
+        let latch = &self.memory[floors_end + set];
         while latch.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             spin_loop();
         }
@@ -286,10 +313,10 @@ impl KeyTable {
         }
         let ways = || set * WAYS..(set + 1) * WAYS;
         for index in ways() {
-            if self.fingerprints[index].load(Ordering::Relaxed) == EMPTY {
-                self.occupied.fetch_add(1, Ordering::Relaxed);
+            if self.fingerprints()[index].load(Ordering::Relaxed) == EMPTY {
+                self.memory[0].fetch_add(1, Ordering::Relaxed);
                 self.begin(index, set, now);
-                self.fingerprints[index].store(fingerprint, Ordering::Release);
+                self.fingerprints()[index].store(fingerprint, Ordering::Release);
                 return Ok(Slot { index, fingerprint });
             }
         }
@@ -343,8 +370,8 @@ impl KeyTable {
     /// Gives the slot at `index` to another key, unless its own has come near its limit meanwhile. Called under the
     /// set's latch.
     fn replace(&self, index: usize, set: usize, fingerprint: u64, now: Moment) -> bool {
-        let owner = self.fingerprints[index].load(Ordering::Relaxed);
-        self.fingerprints[index].store(REPLACING, Ordering::Relaxed);
+        let owner = self.fingerprints()[index].load(Ordering::Relaxed);
+        self.fingerprints()[index].store(REPLACING, Ordering::Relaxed);
         // Pairs with the fence in `settle`.
         fence(Ordering::SeqCst);
         let mut owed: ArrayVec<u64, WINDOWS_MAX> = ArrayVec::new();
@@ -353,7 +380,7 @@ impl KeyTable {
                 for (lane, word) in self.lanes.iter().zip(owed) {
                     self.release(index, lane, word);
                 }
-                self.fingerprints[index].store(owner, Ordering::Release);
+                self.fingerprints()[index].store(owner, Ordering::Release);
                 return false;
             };
             owed.push(word);
@@ -372,9 +399,9 @@ impl KeyTable {
             let floor = self.floor(set, lane.place);
             floor.store(merge(window, floor.load(Ordering::Relaxed), word, now), Ordering::Relaxed);
         }
-        self.displaced.fetch_add(u64::from(is_displaced), Ordering::Relaxed);
+        self.memory[1].fetch_add(u64::from(is_displaced), Ordering::Relaxed);
         self.begin(index, set, now);
-        self.fingerprints[index].store(fingerprint, Ordering::Release);
+        self.fingerprints()[index].store(fingerprint, Ordering::Release);
         true
     }
 
@@ -391,12 +418,11 @@ impl KeyTable {
                 continue;
             }
             let Some(block) = named(before) else { return Some(before) };
-            let blocks = lane.blocks();
-            if !blocks.cells(block).is_fresh(now.monotonic_us) {
+            if !lane.cells(self, block).is_fresh(now.monotonic_us) {
                 word.store(before, Ordering::Release);
                 return None;
             }
-            blocks.give_back(block);
+            lane.store(self).give_back(block);
             return Some(0);
         }
     }
@@ -425,14 +451,22 @@ impl KeyTable {
 }
 
 impl Lane {
-    /// Its store, which it must have.
+    /// Its blocks, which it must have.
     fn blocks(&self) -> &Blocks {
         self.blocks.as_ref().unwrap_or_else(|| unreachable!("a window whose words name blocks has some"))
+    }
+
+    fn store<'a>(&self, table: &'a KeyTable) -> Store<'a> {
+        self.blocks().on(&table.memory)
+    }
+
+    fn cells<'a>(&self, table: &'a KeyTable, block: usize) -> Cells<'a> {
+        self.blocks().cells(&table.memory, block)
     }
 }
 
 /// Words one key has for `window` in its slot.
-fn slot_words(window: Window) -> usize {
+fn words_in_slot(window: Window) -> usize {
     match window {
         Window::Sliding(sliding) if is_inline(sliding) => sliding.words(),
         _ => 1,

@@ -94,7 +94,7 @@ impl Usage<'_> {
         match self.lane.window {
             Window::Sliding(window) if is_inline(window) => open(self.inline(window)),
             Window::Sliding(window) => match named(self.seen) {
-                Some(block) => open(self.lane.blocks().cells(block)),
+                Some(block) => open(self.lane.cells(self.table, block)),
                 None => {
                     let has = |used: u32| used.saturating_add(units) <= window.limit();
                     has(Tally::used_at_most(self.seen))
@@ -140,7 +140,7 @@ impl Usage<'_> {
         loop {
             let word = unlocked(self.word());
             if let Some(block) = named(word) {
-                let cells = self.lane.blocks().cells(block);
+                let cells = self.lane.cells(self.table, block);
                 let claim = cells.claim_up_to(now_us, units_max)?;
                 return Ok(Claim { units: claim.units, held: Held::Block(block, claim) });
             }
@@ -148,7 +148,7 @@ impl Usage<'_> {
             let wanted = tally.used().saturating_add(units_max);
             let is_coarse_enough = wanted <= COUNT_MAX
                 && (wanted <= (window.limit() / COARSE_PART).max(1)
-                    || self.lane.blocks().is_scarce() && wanted <= window.limit() / 2);
+                    || self.lane.store(self.table).is_scarce() && wanted <= window.limit() / 2);
             if !is_coarse_enough && self.give_cells(window, word, tally, now_us) {
                 continue;
             }
@@ -167,11 +167,12 @@ impl Usage<'_> {
     /// at the word again.
     #[cold]
     fn give_cells(&self, window: Sliding, word: u64, tally: Tally, now_us: u64) -> bool {
-        let blocks = self.lane.blocks();
+        let blocks = self.lane.store(self.table);
         let detach = |owner: usize, block: usize| self.table.detach(owner, self.lane, block, now_us);
         let Some(block) = blocks.take(self.slot.index, detach) else { return false };
         // No other shard's clock was ahead of this reading, nor is our own, also where it is made up.
-        tally.sow(window, blocks.cells(block), monotonic_us().max(now_us));
+        let read_us = monotonic_us().max(now_us);
+        tally.sow(window, self.lane.cells(self.table, block), read_us);
         if self.word().compare_exchange(word, naming(block), Ordering::Release, Ordering::Relaxed).is_err() {
             blocks.give_back(block);
         }
@@ -195,7 +196,7 @@ impl Usage<'_> {
             (Held::Block(block, held), _) => {
                 // Cells that are somebody else's by now hold nothing of ours: they were free to be taken.
                 if self.word().load(Ordering::Acquire) == naming(block) {
-                    self.lane.blocks().cells(block).undo(held);
+                    self.lane.cells(self.table, block).undo(held);
                 }
             }
             // Units that have been sown since are not given back: nobody knows which they are.
@@ -286,7 +287,7 @@ impl Usage<'_> {
             return Ok(self.inline(window));
         }
         let word = unlocked(self.word());
-        named(word).map(|block| self.lane.blocks().cells(block)).ok_or(word)
+        named(word).map(|block| self.lane.cells(self.table, block)).ok_or(word)
     }
 
     fn inline(&self, window: Sliding) -> Cells<'_> {
@@ -309,7 +310,7 @@ impl KeyTable {
     /// Takes `block` from the word at `owner`, if that has it and has nothing to lose. Afterwards nobody owns it.
     fn detach(&self, owner: usize, lane: &Lane, block: usize, now_us: u64) -> bool {
         let word = &self.words_of(owner, lane)[0];
-        let cells = lane.blocks().cells(block);
+        let cells = lane.cells(self, block);
         if !cells.is_fresh(now_us) || !exchange(word, naming(block), LOCKED) {
             return false;
         }

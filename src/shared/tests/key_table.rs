@@ -73,7 +73,7 @@ fn now() -> Moment {
 #[test]
 fn a_million_keys_fit_in_two_hundred_megabytes() {
     let windows = [sliding(1_000, 60_000_000), sliding(100, 1_000_000)];
-    let bytes = KeyTable::bytes_for(&windows, 1_000_000);
+    let bytes = KeyTable::new(&windows, 1_000_000).bytes();
     assert!(bytes < 200_000_000, "{bytes}");
 }
 

@@ -37,8 +37,8 @@ fn what_is_sown_is_as_late_as_it_can_have_been() {
     for now_us in [5_100, 5_900, 6_000, 6_300] {
         word = Tally::at(word, window, now_us).and(10, window, now_us).unwrap().word();
     }
-    let words = zeroed_words(window.words());
-    let cells = Cells::new(window, &words);
+    let memory = zeroed_words(window.words());
+    let cells = Cells::new(window, &memory);
     Tally::at(word, window, 6_400).sow(window, cells, u64::MAX);
     assert_eq!(cells.standing(6_400).remaining, 60);
     assert_eq!(cells.standing(6_999).remaining, 60);
@@ -75,8 +75,8 @@ fn nothing_is_sown_later_than_the_clock_says() {
     let window = Sliding::new(100, 86_400_000_000).unwrap();
     let now_us = 1_000_000;
     let tally = Tally::at(0, window, now_us).and(5, window, now_us).unwrap();
-    let words = zeroed_words(window.words());
-    let cells = Cells::new(window, &words);
+    let memory = zeroed_words(window.words());
+    let cells = Cells::new(window, &memory);
     tally.sow(window, cells, now_us + 7);
     assert_eq!(cells.standing(now_us).full_us, now_us + 7 + window.length_us());
     assert_eq!(tally.standing(100, window, now_us).full_us, now_us + window.length_us());

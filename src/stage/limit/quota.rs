@@ -29,7 +29,7 @@ impl Quota {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn parse(text: &str) -> Result<Self, QuotaError> {
-        Self::of(text, |rate| {
+        Self::parsed(text, |rate| {
             let length_us = rate.length_us()?;
             Sliding::new(rate.count, length_us).map(Window::Sliding).ok_or_else(too_much)
         })
@@ -40,7 +40,7 @@ impl Quota {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn calendar(text: &str) -> Result<Self, QuotaError> {
-        Self::of(text, |rate| {
+        Self::parsed(text, |rate| {
             let period = match (rate.multiple, rate.unit) {
                 (1, Unit::Minute) => Period::Minute,
                 (1, Unit::Hour) => Period::Hour,
@@ -58,7 +58,7 @@ impl Quota {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn bucket(rate: &str, burst: u32) -> Result<Self, QuotaError> {
-        let quota = Self::of(rate, |rate| {
+        let quota = Self::parsed(rate, |rate| {
             let bucket = Bucket::new(burst, rate.count, rate.length_us()?);
             bucket.map(Window::Bucket).ok_or_else(|| "such a bucket would take years to fill".into())
         })?;
@@ -68,7 +68,7 @@ impl Quota {
         Ok(quota)
     }
 
-    fn of(text: &str, window: impl Fn(&Rate) -> Result<Window, String>) -> Result<Self, QuotaError> {
+    fn parsed(text: &str, window: impl Fn(&Rate) -> Result<Window, String>) -> Result<Self, QuotaError> {
         let mut windows = Vec::new();
         for part in text.split([';', ',', '|']) {
             windows.push(Rate::parse(part).and_then(|rate| window(&rate)).map_err(|why| {
@@ -88,6 +88,11 @@ impl Quota {
             )));
         }
         Ok(Self { windows })
+    }
+
+    /// A quota of `windows`, which another process had in use.
+    pub fn of(windows: Vec<Window>) -> Self {
+        Self { windows }
     }
 
     /// The windows, longest first.

@@ -6,7 +6,7 @@ use super::{Line, raw_lines};
 use crate::rig::{Endpoint, Exposition, Gate, Gateway, Setup, bearer, mint, now_s, until, valid_token};
 
 /// The promised families. A counter's samples end in `_total`.
-const FAMILIES: [(&str, &str); 20] = [
+const FAMILIES: [(&str, &str); 22] = [
     ("tollgate_requests", "counter"),
     ("tollgate_refusals", "counter"),
     ("tollgate_request_duration_seconds", "histogram"),
@@ -25,6 +25,8 @@ const FAMILIES: [(&str, &str); 20] = [
     ("tollgate_log_dropped", "counter"),
     ("tollgate_shard_busy_ratio", "gauge"),
     ("tollgate_shard_driver", "gauge"),
+    ("tollgate_phase", "gauge"),
+    ("tollgate_drain_cut_requests", "counter"),
     ("tollgate_config_generation", "gauge"),
     ("tollgate_build_info", "gauge"),
 ];

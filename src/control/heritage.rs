@@ -1,0 +1,269 @@
+//! What a process leaves to its successor: listening sockets, the hash of limits' keys, and the limits themselves.
+//!
+//! Owns how these are told: one message for each descriptor, which says what it is, and a last one. The memory
+//! of a limit is not copied. Both processes map it and charge the same atomics by the same monotonic clock, so a
+//! limit is as exact while both serve as it is over the shards of one (see `shared/cells.rs`). A limit that the
+//! successor's file gives another quota is the exception: as with a reload, it takes over what is used so far, and
+//! misses what its predecessor still admits. Never starts or waits for a process; `upgrade.rs` does.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::SipHasher13;
+
+use crate::{
+    shared::{
+        bucket::Bucket,
+        calendar::{Calendar, Period},
+        cells::Sliding,
+        key_table::KeyTable,
+        region::Region,
+        window::Window,
+    },
+    stage::{
+        limit::{By, Exempt, Limit, Mode, Override, Quota},
+        snapshot::Snapshot,
+    },
+};
+
+/// The longest message: a route's name, a header's name and a few numbers.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// A listening socket with the key and the address that the configuration has for it.
+#[derive(Debug)]
+pub struct Listening {
+    /// `listen.address`, `listen.proxied` or `listen.admin`.
+    pub key: String,
+    /// As configured: the port may be 0.
+    pub asked: SocketAddr,
+    /// The socket.
+    pub socket: TcpListener,
+}
+
+/// What was left.
+#[derive(Debug)]
+pub struct Heritage {
+    /// Hashes consumers and all that limits count by.
+    pub hasher: SipHasher13,
+    /// The predecessor's shards ran on epoll: its sockets do not block.
+    pub on_epoll: bool,
+    listening: Vec<Listening>,
+    limits: HashMap<String, Vec<Limit>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Hello { format: u32, seed: (u64, u64), on_epoll: bool },
+    Listening { key: String, asked: SocketAddr },
+    Limit(Counted),
+    End,
+}
+
+/// A limit's table. Those of consumers' own quotas follow the one of all others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    route: String,
+    by: String,
+    /// Longest first.
+    windows: Vec<Told>,
+    keys: usize,
+    consumer_hash: Option<u64>,
+}
+
+/// A window, by its units and in microseconds.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    Sliding { limit: u32, length_us: u64 },
+    Calendar { limit: u32, period: u8 },
+    Bucket { burst: u32, rate: u32, per_us: u64 },
+}
+
+/// As they are numbered when they are told.
+const PERIODS: [Period; 5] = [Period::Minute, Period::Hour, Period::Day, Period::Month, Period::Year];
+
+impl Told {
+    fn of(window: &Window) -> Self {
+        match window {
+            Window::Sliding(one) => Self::Sliding { limit: one.limit(), length_us: one.length_us() },
+            Window::Calendar(one) => {
+                let number = PERIODS.iter().position(|&period| period == one.period());
+                let period = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX);
+                Self::Calendar { limit: one.limit(), period }
+            }
+            Window::Bucket(one) => {
+                let (rate, per_us) = one.rate();
+                Self::Bucket { burst: one.burst(), rate, per_us }
+            }
+        }
+    }
+
+    fn window(&self) -> Option<Window> {
+        match *self {
+            Self::Sliding { limit, length_us } => Sliding::new(limit, length_us).map(Window::Sliding),
+            Self::Calendar { limit, period } => {
+                let period = PERIODS.get(usize::from(period))?;
+                Calendar::new(limit, *period).map(Window::Calendar)
+            }
+            Self::Bucket { burst, rate, per_us } => Bucket::new(burst, rate, per_us).map(Window::Bucket),
+        }
+    }
+}
+
+/// Grows with every change of what messages or tables look like: only like understands like.
+const FORMAT: u32 = 1;
+
+/// Leaves all of `snapshot`'s limits and these sockets to whoever reads at the other end of `line`.
+///
+/// # Errors
+/// The system's, or a limit whose memory cannot be shared.
+pub fn bequeath(
+    line: BorrowedFd<'_>,
+    snapshot: &Snapshot,
+    listening: &[Listening],
+    on_epoll: bool,
+) -> io::Result<()> {
+    send(line, &Message::Hello { format: FORMAT, seed: snapshot.hasher.keys(), on_epoll }, None)?;
+    for Listening { key, asked, socket } in listening {
+        send(line, &Message::Listening { key: key.clone(), asked: *asked }, Some(socket.as_fd()))?;
+    }
+    for route in snapshot.routes.routes() {
+        for limit in &route.limits {
+            let common = (&limit.quota, &limit.table, None);
+            let own = limit.overrides.iter().map(|own| (&own.quota, &own.table, Some(own.consumer_hash)));
+            for (quota, table, consumer_hash) in std::iter::once(common).chain(own) {
+                let memory = table.memory().descriptor().ok_or_else(|| {
+                    io::Error::other(format!(
+                        "a limit of route \"{}\" is in private memory, because descriptors had run out",
+                        route.name
+                    ))
+                })?;
+                let counted = Counted {
+                    route: route.name.to_string(),
+                    by: limit.by.to_string(),
+                    windows: quota.windows().iter().map(Told::of).collect(),
+                    keys: table.capacity(),
+                    consumer_hash,
+                };
+                send(line, &Message::Limit(counted), Some(memory))?;
+            }
+        }
+    }
+    send(line, &Message::End, None)
+}
+
+impl Heritage {
+    /// Takes what is left at the other end of `line`.
+    ///
+    /// # Errors
+    /// The system's, or a predecessor that this version does not understand.
+    pub fn receive(line: BorrowedFd<'_>) -> io::Result<Self> {
+        let (Message::Hello { format: FORMAT, seed, on_epoll }, _) = receive(line)? else {
+            return Err(io::Error::other("the running version hands over in another way; restart instead"));
+        };
+        let hasher = SipHasher13::new_with_keys(seed.0, seed.1);
+        let mut heritage = Self { hasher, on_epoll, listening: Vec::new(), limits: HashMap::new() };
+        loop {
+            match receive(line)? {
+                (Message::End, _) => return Ok(heritage),
+                (Message::Listening { key, asked }, Some(socket)) => {
+                    heritage.listening.push(Listening { key, asked, socket: socket.into() });
+                }
+                (Message::Limit(counted), Some(memory)) => heritage.add(counted, memory)?,
+                (message, _) => return Err(io::Error::other(format!("{message:?} is out of place"))),
+            }
+        }
+    }
+
+    /// The sockets for `asked` under `key`, which are handed out once.
+    pub fn take(&mut self, key: &str, asked: SocketAddr) -> Vec<TcpListener> {
+        let taken = self.listening.extract_if(.., |one| one.key == key && one.asked == asked);
+        taken.map(|one| one.socket).collect()
+    }
+
+    /// Addresses of sockets that nobody took: the configuration has them no longer.
+    pub fn left_over(&self) -> Vec<SocketAddr> {
+        let mut left: Vec<SocketAddr> = self.listening.iter().map(|one| one.asked).collect();
+        left.dedup();
+        left
+    }
+
+    /// The limits of the route of that name.
+    pub fn limits_of(&self, route: &str) -> &[Limit] {
+        self.limits.get(route).map_or(&[], Vec::as_slice)
+    }
+
+    fn add(&mut self, counted: Counted, memory: OwnedFd) -> io::Result<()> {
+        let Counted { route, by, windows, keys, consumer_hash } = counted;
+        let unknown = || io::Error::other(format!("the limit by {by} of route \"{route}\" is none of ours"));
+        let windows: Option<Vec<Window>> = windows.iter().map(Told::window).collect();
+        let quota = Quota::of(windows.ok_or_else(unknown)?);
+        let table = KeyTable::made_of(quota.windows(), keys, |count| Region::of(memory, count))?;
+        let table = Arc::new(table);
+        let by = match by.split_once(':') {
+            None if by == "consumer" => By::Consumer,
+            None if by == "ip" => By::Ip,
+            None if by == "route" => By::Route,
+            Some(("header", name)) => By::Header(name.into()),
+            _ => return Err(unknown()),
+        };
+        let limits = self.limits.entry(route).or_default();
+        match (consumer_hash, limits.last_mut()) {
+            (None, _) => limits.push(Limit {
+                by,
+                quota,
+                table,
+                mode: Mode::default(),
+                exempt: Exempt::default(),
+                overrides: Box::default(),
+            }),
+            (Some(consumer_hash), Some(limit)) => {
+                let mut overrides = std::mem::take(&mut limit.overrides).into_vec();
+                overrides.push(Override { consumer_hash, quota, table });
+                limit.overrides = overrides.into();
+            }
+            (Some(_), None) => return Err(io::Error::other("a consumer's own quota without a limit")),
+        }
+        Ok(())
+    }
+}
+
+fn send(line: BorrowedFd<'_>, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    if text.len() > MESSAGE_BYTES_MAX {
+        return Err(io::Error::other("a name is too long to be handed over"));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg(line, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive(line: BorrowedFd<'_>) -> io::Result<(Message, Option<OwnedFd>)> {
+    let mut text = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(line, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
+        return Err(io::Error::other("the predecessor is gone"));
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok((serde_json::from_slice(&text[..received.bytes])?, descriptor))
+}
