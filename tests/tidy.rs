@@ -14,13 +14,14 @@ use std::{
 const LINES_MAX: usize = 700;
 
 /// What each room may use of the crate besides itself. `gateway`, `demo` and `cli` stand above all rooms.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     ("base", &[]),
+    ("tuning", &["base"]),
     ("http", &["base"]),
     ("shared", &["base"]),
     ("stage", &["base", "http", "shared"]),
     ("shard", &["base", "http", "shared", "stage"]),
-    ("control", &["base", "http", "shared", "stage"]),
+    ("control", &["base", "http", "shared", "stage", "tuning"]),
 ];
 
 /// Crates that only one room may know.

@@ -1,0 +1,10 @@
+//! What the machine is like, and how it is made fit for shards.
+//!
+//! All of it reads (and what tunes, writes) the kernel's files below a [`root::Root`], so that tests bring a
+//! machine of their own. Nothing here is on the path of a request.
+
+pub mod cpus;
+pub mod root;
+
+#[cfg(test)]
+pub(crate) mod tree;
