@@ -12,8 +12,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{runtime::Runtime, sync::Notify, task::JoinHandle};
+
+mod listeners;
 
 use crate::{
     base::clock::Clock,
@@ -37,7 +38,7 @@ use crate::{
         upgrade::{NoSuccessor, Origin, Predecessor},
         view::{Told, View},
     },
-    shard::{self, Bound, BufferPlan, Driver, Opening, Rung, ShardPlan},
+    shard::{self, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
         callers,
         lifecycle::{Lifecycle, Phase},
@@ -45,6 +46,8 @@ use crate::{
         meters::{PerShard, ShardMeters},
     },
 };
+
+use self::listeners::Listeners;
 
 /// Why the gateway did not start, with the exit code for it.
 #[derive(Debug)]
@@ -83,12 +86,6 @@ struct Bequest {
     on_epoll: bool,
 }
 
-/// Bytes that wait in the kernel for a client to take them, per connection. Whoever asks for much and reads nothing
-/// makes neither the kernel hold megabytes nor a shard copy them.
-const UNSENT_BYTES_MAX: u32 = 256 * 1024;
-/// Connections that may wait to be accepted, per shard and address; the system's own bound applies too.
-const BACKLOG: i32 = 4096;
-
 impl Gateway {
     /// Binds everything and starts the shards. `path` is where the plan came from and is read again on reload.
     ///
@@ -110,7 +107,6 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let (predecessor, mut heritage) = predecessor.unzip();
         let origin = Origin::note().map_err(|error| StartError::Refused(error.to_string()))?;
-        let mut listening = Vec::new();
         let (runtime, signals) = control_loop().map_err(|error| {
             StartError::Refused(format!("the control thread's loop cannot be made: {error}"))
         })?;
@@ -118,28 +114,11 @@ impl Gateway {
         let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
         let shards = placement.cpus.len();
         machine::raise_file_limit(plan.bounds.connections, shards);
-        let openings = [(&plan.listen, Opening::Plain), (&plan.proxied, Opening::Proxied)];
-        let mut listeners: Vec<Vec<Bound>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut listen = Vec::new();
-        for (addresses, opening) in openings {
-            for &address in addresses {
-                let key = key_of(opening);
-                let left = heritage.as_mut().map(|heritage| heritage.take(key, address)).unwrap_or_default();
-                let sockets = if left.is_empty() { bind(address, opening, shards)? } else { left };
-                let place = |error: std::io::Error| StartError::Unbound(format!("{key}: {address}: {error}"));
-                listen.push((sockets[0].local_addr().map_err(place)?, opening));
-                for turn in 0..shards.max(sockets.len()) {
-                    let socket = sockets[turn % sockets.len()].try_clone().map_err(place)?;
-                    listeners[turn % shards].push((socket, opening));
-                }
-                let key = || key.to_owned();
-                listening.extend(sockets.into_iter().map(|socket| Listening {
-                    key: key(),
-                    asked: address,
-                    socket,
-                }));
-            }
-        }
+        let mut listeners = Listeners::open(&plan, shards, heritage.as_mut())?;
+        let cpus: Vec<Option<usize>> = placement.cpus.iter().map(|cpu| cpu.map(|cpu| cpu.id)).collect();
+        let steering = plan.steering;
+        let mut steered = listeners.decide(steering, &cpus)?;
+        let mut listening = std::mem::take(&mut listeners.listening);
         let no_admin =
             |error| StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin));
         let left = heritage.as_mut().and_then(|heritage| heritage.take("listen.admin", plan.admin).pop());
@@ -197,6 +176,7 @@ impl Gateway {
         let mut drivers = Vec::new();
         let mut samples = Vec::new();
         let mut on_epoll = false;
+        let mut of_shards = std::mem::take(&mut listeners.of_shards).into_iter();
         for (index, cpu) in placement.cpus.iter().enumerate() {
             let (sample_sender, sample_receiver) = log_ring(monitor::RING_BYTES);
             samples.push(sample_receiver);
@@ -204,7 +184,7 @@ impl Gateway {
                 index,
                 cpu: *cpu,
                 driver,
-                listeners: listeners.pop().unwrap_or_default(),
+                listeners: of_shards.next().unwrap_or_default(),
                 connections_max: bounds.connections,
                 head_bytes_max: bounds.head_bytes_max,
                 buffers,
@@ -233,6 +213,8 @@ impl Gateway {
         let log_counts = log.as_ref().map(AccessLog::counts);
         let drivers = drivers.into();
         revocation::watch::start(Arc::clone(&revocations)).map_err(no_thread)?;
+        // Only now: had this process not come to serve, its predecessor would have had to live with it.
+        listeners.steer(steering, &mut steered)?;
         let view = View {
             snapshot,
             told,
@@ -243,17 +225,19 @@ impl Gateway {
             monitor: Arc::default(),
             drivers,
             busy_permille,
+            steered: steered.into(),
+            accept_imbalance: Arc::default(),
         };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let generations = log.as_ref().map(AccessLog::generations);
         let reloader = Reloader::new(path, lasting, shards, published, Arc::clone(&view), generations);
-        for (address, opening) in &listen {
+        for (address, opening) in &listeners.addresses {
             match opening {
                 Opening::Plain => tracing::info!("listening on {address}"),
                 Opening::Proxied => tracing::info!("listening for PROXY connections on {address}"),
             }
         }
-        let listen = listen.into_iter().map(|(address, _)| address).collect();
+        let listen = listeners.addresses.iter().map(|&(address, _)| address).collect();
         tracing::info!("admin on {admin}");
         let reloader = Arc::new(reloader);
         let bequest = Arc::new(Bequest { origin, listening, on_epoll });
@@ -493,47 +477,6 @@ fn driver(choice: DriverChoice) -> Result<Driver, StartError> {
             ))),
         },
     }
-}
-
-/// What the configuration calls an address.
-fn key_of(opening: Opening) -> &'static str {
-    match opening {
-        Opening::Plain => "listen.address",
-        Opening::Proxied => "listen.proxied",
-    }
-}
-
-/// Binds `address` once for each shard; the sockets.
-fn bind(mut address: SocketAddr, opening: Opening, shards: usize) -> Result<Vec<TcpListener>, StartError> {
-    let key = key_of(opening);
-    let asked = address;
-    let failed =
-        |error: std::io::Error| StartError::Unbound(format!("{key}: {asked} cannot be bound: {error}"));
-    // SO_REUSEPORT would let us share the port with another gateway without noticing.
-    drop(socket(address, false).map_err(failed)?);
-    let mut listeners = Vec::new();
-    for _ in 0..shards {
-        let listener = socket(address, true).map_err(failed)?;
-        // Port 0 is chosen once, for all shards.
-        address = listener.local_addr().map_err(failed)?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Accepted connections inherit it.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// What the bounds add up to.

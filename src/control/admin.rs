@@ -170,10 +170,15 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
                 "driver": driver,
                 "busy_ratio": busy.load(Ordering::Relaxed) as f64 / 1_000.0,
                 "connections": meters.connections.get(),
+                "accepted": meters.accepted.get(),
                 "in_flight": meters.in_flight.get(),
             })
         })
         .collect();
+    let steered = view.steered.iter().map(|steered| {
+        let steering = &steered.steering;
+        json!({ "address": steered.address, "by": steering.word(), "why": steering.why() })
+    });
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -182,6 +187,8 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "generation": view.snapshot.generation,
         "last_reload": admin.reloader.last(),
         "shards": shards,
+        "accept_steering": steered.collect::<Vec<_>>(),
+        "accept_imbalance_ratio": view.accept_imbalance.ratio(),
     }))
 }
 

@@ -12,6 +12,7 @@ use super::{
     revocation::RevocationPlan,
     topology::CpuChoice,
 };
+use crate::tuning::steering::Choice;
 
 /// The values the process was started with.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct Lasting {
     listen: Vec<SocketAddr>,
     proxied: Vec<SocketAddr>,
     admin: SocketAddr,
+    steering: Choice,
     shards: Option<usize>,
     cpus: CpuChoice,
     driver: DriverChoice,
@@ -34,6 +36,7 @@ impl Lasting {
             listen: plan.listen.clone(),
             proxied: plan.proxied.clone(),
             admin: plan.admin,
+            steering: plan.steering,
             shards: plan.shards,
             cpus: plan.cpus.clone(),
             driver: plan.driver,
@@ -50,6 +53,7 @@ impl Lasting {
         differences.keep("listen.address", &self.listen, &mut plan.listen);
         differences.keep("listen.proxied", &self.proxied, &mut plan.proxied);
         differences.keep("listen.admin", &self.admin, &mut plan.admin);
+        differences.keep("listen.accept_steering", &self.steering, &mut plan.steering);
         differences.keep("shards.count", &self.shards, &mut plan.shards);
         differences.keep("shards.cpus", &self.cpus, &mut plan.cpus);
         differences.keep("shards.driver", &self.driver, &mut plan.driver);

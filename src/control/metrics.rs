@@ -107,6 +107,7 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.gauge("tollgate_inflight_requests", "Requests in flight", in_flight)?;
     let connections = view.shards.sum(|meters| &meters.connections);
     out.gauge("tollgate_downstream_connections", "Client connections open", connections)?;
+    accepts(out, view)?;
     let pauses = view.shards.sum(|meters| &meters.accept_pauses);
     out.counters(
         "tollgate_accept_pauses",
@@ -148,6 +149,25 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
         "Exchanges in flight at the endpoint, all shards together",
         &load,
     )
+}
+
+fn accepts(out: &mut Out<'_>, view: &View) -> fmt::Result {
+    let names: Vec<String> = (0..view.drivers.len()).map(|shard| shard.to_string()).collect();
+    let accepted: Vec<_> = (names.iter().zip(view.shards.iter()))
+        .map(|(shard, meters)| ([("shard", shard.as_str())], meters.accepted.get()))
+        .collect();
+    out.counters("tollgate_shard_accepts", "Client connections accepted, by shard", &accepted)?;
+    let none: [(&str, &str); 0] = [];
+    out.ratios(
+        "tollgate_accept_imbalance_ratio",
+        "The busiest shard's new connections of the last minute, as a multiple of an even share",
+        &[(none, view.accept_imbalance.ratio())],
+    )?;
+    let addresses: Vec<String> = view.steered.iter().map(|steered| steered.address.to_string()).collect();
+    let steered: Vec<_> = (addresses.iter().zip(&*view.steered))
+        .map(|(address, steered)| ([("address", address.as_str()), ("steering", steered.steering.word())], 1))
+        .collect();
+    out.gauges("tollgate_accept_steering", "How connections to each address find their shard", &steered)
 }
 
 fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {

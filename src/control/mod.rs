@@ -3,6 +3,7 @@
 //! Reads and compiles the configuration, writes the log, answers the admin address, sums the meters. May
 //! block, lock and allocate. Never touches a request: it meets the shards only in what `shared/` holds.
 
+pub mod accepts;
 pub mod access_log;
 pub mod admin;
 pub mod admin_client;

@@ -1,21 +1,24 @@
 //! What the control thread sees of the shards from outside, once a second.
 //!
-//! How much of the second each was at work, for the metrics; and whether they had to stop accepting, which
-//! is said once when it begins and once when it is over.
+//! How much of the second each was at work and how evenly connections find them, for the metrics; and whether they
+//! had to stop accepting, which is said once when it begins and once when it is over.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{machine, view::View};
+use super::{accepts::Accepts, machine, view::View};
 
 /// Looks once a second, for as long as the process runs.
 pub async fn run(view: Arc<View>) {
     let mut at_work = vec![None; view.drivers.len()];
     let mut exhaustion = Exhaustion::default();
+    let mut accepts = Accepts::new(view.drivers.len());
     loop {
         note_work(&view, &mut at_work);
+        let accepted = view.shards.iter().map(|meters| meters.accepted.get()).collect();
+        view.accept_imbalance.set(accepts.advance(accepted));
         match exhaustion.advance(view.shards.sum(|meters| &meters.accept_pauses)) {
             Some(Change::Began) => tracing::warn!(
                 "no descriptors are left for new connections ({}); they wait until others close",

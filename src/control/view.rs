@@ -2,7 +2,10 @@
 //!
 //! A reload replaces the view as a whole, like the snapshot in it; meters and phases go on in the next one.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use serde_json::Value;
 
@@ -12,9 +15,11 @@ use crate::{
         meters::{PerShard, ShardMeters},
     },
     stage::snapshot::Snapshot,
+    tuning::steering::Steering,
 };
 
 use super::{
+    accepts::Imbalance,
     access_log::{ConsumerKey, LogCounts},
     config::{Plan, monitor::MonitorPlan, view},
     monitor::Monitor,
@@ -42,6 +47,19 @@ pub struct View {
     pub drivers: Arc<[String]>,
     /// The share of the last second each shard was at work, in thousandths.
     pub busy_permille: Arc<[AtomicU64]>,
+    /// How connections find their shard, by address.
+    pub steered: Arc<[Steered]>,
+    /// How unevenly they did in the last minute.
+    pub accept_imbalance: Arc<Imbalance>,
+}
+
+/// How connections to an address find their shard.
+#[derive(Clone, Debug)]
+pub struct Steered {
+    /// The address, with the port that it got.
+    pub address: SocketAddr,
+    /// How.
+    pub steering: Steering,
 }
 
 /// What a configuration says that concerns control and not the shards.
@@ -97,6 +115,8 @@ impl View {
             monitor: Arc::clone(&self.monitor),
             drivers: Arc::clone(&self.drivers),
             busy_permille: Arc::clone(&self.busy_permille),
+            steered: Arc::clone(&self.steered),
+            accept_imbalance: Arc::clone(&self.accept_imbalance),
         }
     }
 }

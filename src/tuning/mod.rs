@@ -4,7 +4,9 @@
 //! machine of their own. Nothing here is on the path of a request.
 
 pub mod cpus;
+pub mod devices;
 pub mod root;
+pub mod steering;
 
 #[cfg(test)]
 pub(crate) mod tree;

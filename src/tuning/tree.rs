@@ -59,3 +59,27 @@ impl Drop for Tree {
         let _ = fs::remove_dir_all(&self.at);
     }
 }
+
+/// Puts a network device there that is up, whose receive queue `i` interrupts CPU `cpus[i]`.
+pub(crate) fn network(tree: &Tree, name: &str, cpus: &[usize]) {
+    let root = tree.root();
+    let at = format!("/sys/class/net/{name}");
+    if root.exists(&at) {
+        tree.remove(&at);
+    }
+    tree.put(&format!("{at}/operstate"), "up\n");
+    let mut actions = root.read("/proc/interrupts").unwrap_or_default();
+    let first = 100 + actions.lines().count();
+    for (queue, cpu) in cpus.iter().enumerate() {
+        let number = first + queue;
+        tree.put(&format!("{at}/queues/rx-{queue}/rps_cpus"), "0\n");
+        tree.put(&format!("{at}/queues/tx-{queue}/xps_cpus"), "0\n");
+        tree.put(&format!("{at}/device/msi_irqs/{number}"), "msix\n");
+        tree.put(&format!("/proc/irq/{number}/smp_affinity_list"), "0-63\n");
+        tree.put(&format!("/proc/irq/{number}/effective_affinity_list"), &format!("{cpu}\n"));
+        actions.push_str(&format!(
+            " {number}:   0   0  PCI-MSIX-0000:00:03.0  {queue}-edge  {name}-TxRx-{queue}\n"
+        ));
+    }
+    tree.put("/proc/interrupts", &actions);
+}

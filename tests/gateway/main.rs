@@ -38,6 +38,7 @@ mod quotas;
 mod reload;
 mod revocation;
 mod slow;
+mod steering;
 mod tokens;
 mod upgrade;
 mod versions;

@@ -15,13 +15,13 @@ use serde_json::Value;
 use crate::rig::{Client, Endpoint, Gateway, Setup, until};
 
 /// A gateway with all that follow it; the rig ends only the first.
-struct Dynasty {
-    gateway: Gateway,
+pub(crate) struct Dynasty {
+    pub(crate) gateway: Gateway,
     pid: u32,
 }
 
 impl Dynasty {
-    fn found(setup: Setup) -> Self {
+    pub(crate) fn found(setup: Setup) -> Self {
         let gateway = setup.start();
         Self { pid: gateway.pid(), gateway }
     }
@@ -36,7 +36,7 @@ impl Dynasty {
     }
 
     /// Has a successor take over and waits until the admin address is its.
-    fn upgrade(&mut self) {
+    pub(crate) fn upgrade(&mut self) {
         let before = self.pid;
         self.signal("USR2");
         until("the successor", || {
@@ -53,7 +53,7 @@ impl Dynasty {
         lines.map(|(pid, _)| pid.parse().unwrap()).collect()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.gateway.admin_get("/status").1).unwrap()
     }
 }

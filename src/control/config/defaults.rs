@@ -17,11 +17,12 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 79] = [
+pub const DEFAULTS: [Default; 80] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
+    row("listen.accept_steering", "auto", "how a connection finds its shard: cpu (the one on the CPU that received it), hash, or auto: cpu where packets arrive on the CPUs of all shards"),
     row("shards.count", "auto", "threads that serve; auto is one per usable CPU"),
     row("shards.cpus", "auto", "where they are pinned: auto, none, or a list such as `0-3,8`"),
     row("shards.driver", "auto", "auto, io-uring (or refuse to start) or epoll"),

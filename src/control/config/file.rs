@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) proxied: Vec<Field<SocketAddr>>,
     pub(super) admin: Option<Field<SocketAddr>>,
     pub(super) trusted_proxies: Vec<Field<String>>,
+    pub(super) steering: Field<String>,
     pub(super) shards: Shards,
     pub(super) bounds: Bounds,
     pub(super) timeouts: Timeouts,
@@ -171,6 +172,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             socket_address(&admin, issues)
         },
         trusted_proxies: listen.texts("trusted_proxies").map_or_else(Vec::new, |list| list.value),
+        steering: defaulted(&mut listen, "accept_steering"),
         shards: {
             let mut shards = root.section("shards");
             let written = shards.text_or_number("count", "\"auto\" or a number");

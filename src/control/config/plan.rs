@@ -21,6 +21,7 @@ use crate::{
         objective::Objective,
         route::Methods,
     },
+    tuning::steering::Choice,
 };
 
 use super::{
@@ -55,6 +56,8 @@ pub struct Plan {
     pub admin: SocketAddr,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How connections find their shard.
+    pub steering: Choice,
     /// How many shards; one per usable CPU when absent.
     pub shards: Option<usize>,
     /// Where they are pinned.
@@ -284,6 +287,14 @@ pub(super) fn build(
         &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
         issues,
     );
+    let steering = one_of(
+        &file.steering,
+        &[("auto", Choice::Auto), ("cpu", Choice::Cpu), ("hash", Choice::Hash)],
+        issues,
+    );
+    if steering == Some(Choice::Cpu) && matches!(cpus, Ok(CpuChoice::None)) {
+        file.steering.wrong(issues, "shards that are pinned nowhere (shards.cpus) have no CPU to steer by");
+    }
     let revocation = revocation::plan(&file.revocation, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
     let log = log::plan(&file.log, directory, issues);
@@ -293,6 +304,7 @@ pub(super) fn build(
         proxied: file.proxied.iter().map(|address| address.value).collect(),
         admin: file.admin?.value,
         trusted_proxies,
+        steering: steering?,
         shards,
         cpus: cpus.ok()?,
         driver: driver?,

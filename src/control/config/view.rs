@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{
-    headroom::Priority,
-    limit::{Mode, Refund},
+use crate::{
+    stage::{
+        headroom::Priority,
+        limit::{Mode, Refund},
+    },
+    tuning::steering::Choice,
 };
 
 use super::{api::ApiPlan, consumer::ConsumerPlan, plan::Plan};
@@ -90,7 +93,12 @@ pub fn view(plan: &Plan) -> Value {
         })
         .collect();
     json!({
-        "listen": { "address": plan.listen, "proxied": plan.proxied, "admin": plan.admin },
+        "listen": {
+            "address": plan.listen,
+            "proxied": plan.proxied,
+            "admin": plan.admin,
+            "accept_steering": steering(plan.steering),
+        },
         "bounds": {
             "connections": plan.bounds.connections,
             "head_bytes_max": plan.bounds.head_bytes_max,
@@ -155,6 +163,14 @@ fn consumer_view(plan: &Plan, consumer: &ConsumerPlan) -> Value {
         |key| json!({ "id": key.id, "scopes": key.scopes, "roles": key.roles, "expires_s": key.expires_s }),
     );
     json!({ "id": consumer.id, "allow": allow, "api_keys": keys.collect::<Vec<_>>() })
+}
+
+fn steering(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Auto => "auto",
+        Choice::Cpu => "cpu",
+        Choice::Hash => "hash",
+    }
 }
 
 /// The word for `mode`.

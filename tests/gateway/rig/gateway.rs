@@ -131,11 +131,10 @@ impl Setup {
                     }
                 }
                 "shards" => {
-                    let _ = writeln!(
-                        text,
-                        "count = {}\ncpus = \"none\"\ndriver = \"{}\"",
-                        self.shards, self.driver
-                    );
+                    let _ = writeln!(text, "count = {}\ndriver = \"{}\"", self.shards, self.driver);
+                    if !given("cpus") {
+                        text.push_str("cpus = \"none\"\n");
+                    }
                 }
                 "bounds" if !given("connections") => text.push_str("connections = 2000\n"),
                 _ => {}
