@@ -1,22 +1,18 @@
 //! The command line: what each command is for, and the exit codes.
 
-use std::{
-    io::IsTerminal,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::IsTerminal, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     base::clock::Clock,
     control::{
+        admin::address::AdminAddress,
         admin_client::{self, Errand, NoAnswer},
         api_key,
         config::{self, Issues, compile, environment},
         explain::{self, Question},
+        listening::Given,
         revocation::Revocations,
         token::{Claims, mint},
         upgrade::Predecessor,
@@ -155,9 +151,12 @@ enum Command {
 /// Which gateway a command is for.
 #[derive(Debug, clap::Args)]
 struct Running {
-    /// Its listen.admin.
+    /// Its listen.admin: an address and port, or unix:PATH.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
+    admin: AdminAddress,
+    /// The file of its listen.admin_token_file.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
 }
 
 /// Runs the command the process was started with.
@@ -227,10 +226,12 @@ impl From<Issues> for Failure {
 }
 
 fn run(path: &std::path::Path) -> Result<(), Failure> {
+    // First of all, because it needs to be alone.
+    let given = Given::by_systemd().map_err(StartError::Refused)?;
     let plan = config::load(path, &environment)?;
     let predecessor = Predecessor::find()
         .map_err(|error| StartError::Refused(format!("nothing can be taken over: {error}")))?;
-    let gateway = Gateway::succeed(plan, Some(path.to_owned()), predecessor)?;
+    let gateway = Gateway::succeed(plan, Some(path.to_owned()), predecessor, given)?;
     gateway.serve(std::future::ready(())).map_err(|error| StartError::Refused(error.to_string()).into())
 }
 
@@ -243,7 +244,11 @@ fn check(path: &std::path::Path) -> Result<(), Failure> {
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn ask(gateway: &Running, errand: Errand) -> Result<(), Failure> {
-    match admin_client::ask(gateway.admin, errand) {
+    let token = match &gateway.admin_token_file {
+        Some(path) => Some(first_line(path)?),
+        None => None,
+    };
+    match admin_client::ask(&gateway.admin, token.as_deref(), errand) {
         Ok(answer) => {
             println!("{answer:#}");
             Ok(())
@@ -253,7 +258,8 @@ fn ask(gateway: &Running, errand: Errand) -> Result<(), Failure> {
         }
         Err(NoAnswer::Refused(answer)) => {
             let mistakes = answer["mistakes"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let lines: Vec<&str> = mistakes.iter().filter_map(serde_json::Value::as_str).collect();
+            let lines = mistakes.iter().chain([&answer["error"]]);
+            let lines: Vec<&str> = lines.filter_map(serde_json::Value::as_str).collect();
             let message = if lines.is_empty() { format!("{answer:#}\n") } else { lines.join("\n") + "\n" };
             Err(Failure { code: REFUSED, message })
         }
@@ -296,6 +302,15 @@ fn key(id: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the file at `path` says, without the end of its line.
+fn first_line(path: &std::path::Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure {
+        code: USAGE,
+        message: format!("{} cannot be read: {error}\n", path.display()),
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// Adds the fields that carry the credentials.
 fn add_credentials(
     headers: &mut Vec<String>,
@@ -306,13 +321,7 @@ fn add_credentials(
         let Some(credential) = credential else { continue };
         let credential = match credential.strip_prefix('@') {
             None => credential.to_owned(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| Failure {
-                    code: USAGE,
-                    message: format!("{path} cannot be read: {error}\n"),
-                })?;
-                text.trim_end_matches(['\r', '\n']).to_owned()
-            }
+            Some(path) => first_line(path.as_ref())?,
         };
         headers.push(format!("{field} {credential}"));
     }

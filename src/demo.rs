@@ -88,7 +88,7 @@ async fn endpoint(socket: TcpListener, name: String) {
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn explain(gateway: &Gateway, endpoints: &[String; 2], token: &str) {
-    let (gateway_at, admin) = (gateway.listen[0], gateway.admin);
+    let (gateway_at, admin) = (gateway.listen[0], &gateway.admin);
     println!(
         "tollgate demo
 

@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -20,14 +20,19 @@ use crate::{
     base::clock::Clock,
     control::{
         access_log::AccessLog,
-        admin::Admin,
+        admin::{
+            Admin,
+            address::AdminAddress,
+            door::{AdminSocket, Door, SocketFile},
+        },
         config::{
             Plan, compile,
             plan::{DriverChoice, LogSink},
         },
-        heritage::{Heritage, Listening},
+        heritage::Heritage,
         issuers,
         lasting::Lasting,
+        listening::{Given, Listening},
         machine::{self, mebibytes},
         monitor, observer,
         reload::Reloader,
@@ -63,11 +68,11 @@ pub struct Gateway {
     /// Where requests come in.
     pub listen: Vec<SocketAddr>,
     /// Where the admin API is.
-    pub admin: SocketAddr,
+    pub admin: AdminAddress,
     /// The control thread's loop.
     runtime: Runtime,
     signals: Signals,
-    admin_listener: TcpListener,
+    admin_socket: AdminSocket,
     reloader: Arc<Reloader>,
     view: Arc<ArcSwap<View>>,
     log: Option<AccessLog>,
@@ -92,11 +97,11 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub fn start(plan: Plan, path: Option<PathBuf>) -> Result<Self, StartError> {
-        Self::succeed(plan, path, None)
+        Self::succeed(plan, path, None, Given::default())
     }
 
-    /// The same in the place of another process, with what it leaves: its sockets go to the shards in turn, so that
-    /// each is accepted from, however many shards there were and are.
+    /// The same with sockets that systemd has given, or in the place of another process with what that leaves. Sockets
+    /// that are there go to the shards in turn, so that each is accepted from, however many shards there are.
     ///
     /// # Errors
     /// [`StartError`].
@@ -104,6 +109,7 @@ impl Gateway {
         plan: Plan,
         path: Option<PathBuf>,
         predecessor: Option<(Predecessor, Heritage)>,
+        given: Given,
     ) -> Result<Self, StartError> {
         let (predecessor, mut heritage) = predecessor.unzip();
         let origin = Origin::note().map_err(|error| StartError::Refused(error.to_string()))?;
@@ -114,24 +120,25 @@ impl Gateway {
         let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
         let shards = placement.cpus.len();
         machine::raise_file_limit(plan.bounds.connections, shards);
-        let mut listeners = Listeners::open(&plan, shards, heritage.as_mut())?;
+        let mut given = match &mut heritage {
+            Some(heritage) => std::mem::take(&mut heritage.given),
+            None => given,
+        };
+        let mut listeners = Listeners::open(&plan, shards, &mut given)?;
         let cpus: Vec<Option<usize>> = placement.cpus.iter().map(|cpu| cpu.map(|cpu| cpu.id)).collect();
         let steering = plan.steering;
         let mut steered = listeners.decide(steering, &cpus)?;
         let mut listening = std::mem::take(&mut listeners.listening);
-        let no_admin =
-            |error| StartError::Unbound(format!("listen.admin: {} cannot be bound: {error}", plan.admin));
-        let left = heritage.as_mut().and_then(|heritage| heritage.take("listen.admin", plan.admin).pop());
-        let admin_listener = left.map_or_else(|| TcpListener::bind(plan.admin), Ok).map_err(no_admin)?;
-        listening.push(Listening {
-            key: "listen.admin".to_owned(),
-            asked: plan.admin,
-            socket: admin_listener.try_clone().map_err(no_admin)?,
-        });
-        for address in heritage.iter().flat_map(Heritage::left_over) {
-            tracing::warn!("{address} is listened on no longer: the configuration does not have it");
-        }
-        let admin = admin_listener.local_addr().map_err(|error| StartError::Unbound(error.to_string()))?;
+        let asked = plan.admin.address.to_string();
+        let unbound = |error| StartError::Unbound(format!("listen.admin: {asked} cannot be bound: {error}"));
+        let admin_socket = match given.take("listen.admin", &asked).pop() {
+            Some(socket) => AdminSocket::of(&plan.admin.address, socket),
+            None => AdminSocket::bind(&plan.admin.address, plan.admin.mode).map_err(unbound)?,
+        };
+        let admin = admin_socket.address(&plan.admin.address).map_err(unbound)?;
+        let socket = admin_socket.handle().map_err(unbound)?;
+        listening.push(Listening { key: "listen.admin".to_owned(), asked: asked.clone(), socket });
+        given.finish().map_err(StartError::Refused)?;
 
         let driver = match &heritage {
             // The sockets do not block, which a ring cannot wait on, and must not begin to while the other serves.
@@ -223,6 +230,7 @@ impl Gateway {
             log: log_counts,
             revocations,
             monitor: Arc::default(),
+            changes: Arc::default(),
             drivers,
             busy_permille,
             steered: steered.into(),
@@ -246,7 +254,7 @@ impl Gateway {
             admin,
             runtime,
             signals,
-            admin_listener,
+            admin_socket,
             reloader,
             view,
             log,
@@ -262,6 +270,7 @@ impl Gateway {
     /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
         let Self { runtime, mut signals, reloader, view, log, samples, bequest, predecessor, .. } = self;
+        let admin_file = SocketFile::of(&self.admin);
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
             let admin = Admin {
@@ -270,10 +279,9 @@ impl Gateway {
                 started: Instant::now(),
                 drain: Arc::clone(&drain),
             };
-            self.admin_listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(self.admin_listener)?;
+            let door = Door::open(self.admin_socket)?;
             let admin = tokio::spawn(async move {
-                if let Err(error) = admin.serve(listener).await {
+                if let Err(error) = admin.serve(door).await {
                     tracing::error!("the admin API ended: {error}");
                 }
             });
@@ -303,6 +311,9 @@ impl Gateway {
                 None => supervisor::is_stopping(),
             }
             drain_shards(&view, &mut signals, log.as_ref(), &reloader).await;
+            if let (None, Some(file)) = (successor, admin_file) {
+                file.remove();
+            }
             Ok::<_, std::io::Error>(())
         })?;
         if let Some(log) = log {

@@ -25,10 +25,13 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that only one room may know.
-const ROOM_OF_CRATE: [(&str, &str); 5] = [
+const ROOM_OF_CRATE: [(&str, &str); 8] = [
     ("monoio", "shard"),
     ("io_uring", "shard"),
     ("axum", "control"),
+    ("hyper", "control"),
+    ("hyper_util", "control"),
+    ("listenfd", "control"),
     ("prometheus_client", "control"),
     ("rtrb", "shared"),
 ];

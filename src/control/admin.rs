@@ -1,7 +1,15 @@
 //! The admin API: what a person or a monitor asks a running gateway.
 //!
-//! JSON unless said otherwise. Listens on a loopback address only. Reads what the shards publish and never
-//! waits for them; what it can order is a drain, and that a credential counts no longer.
+//! JSON unless said otherwise. Whoever may ask is decided by `guard.rs`, before anything here is reached. Reads what
+//! the shards publish and never waits for them.
+
+pub mod address;
+pub mod bearer;
+pub mod changes;
+pub mod door;
+mod gate;
+mod guard;
+pub(super) mod trouble;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,6 +21,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,6 +29,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::base::clock::Clock;
+
+use self::{
+    door::{Door, Peer},
+    trouble::trouble,
+};
 
 use super::{apis, catalogue, dashboard, metrics, monitor::live, reload::Reloader, revocation, view::View};
 
@@ -37,12 +51,12 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves the API on `listener` for as long as the process runs.
+    /// Serves the API to whoever comes in at `door` for as long as the process runs.
     ///
     /// # Errors
     /// The listener broke.
-    pub async fn serve(self, listener: tokio::net::TcpListener) -> std::io::Result<()> {
-        axum::serve(listener, self.router()).await
+    pub async fn serve(self, door: Door) -> std::io::Result<()> {
+        axum::serve(door, self.router().into_make_service_with_connect_info::<Peer>()).await
     }
 
     fn router(self) -> Router {
@@ -50,6 +64,8 @@ impl Admin {
         let (apis, catalogue) =
             (apis::router(Arc::clone(&self.view)), catalogue::router(Arc::clone(&self.view)));
         let monitor = live::router(Arc::clone(&self.view));
+        let changes = changes::router(Arc::clone(&self.view.load().changes));
+        let guard = middleware::from_fn_with_state(Arc::clone(&self.view), guard::guard);
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -66,6 +82,8 @@ impl Admin {
             .merge(catalogue)
             .merge(monitor)
             .merge(dashboard::router())
+            .merge(changes)
+            .layer(guard)
     }
 }
 
@@ -198,10 +216,7 @@ async fn reload(State(admin): State<Admin>) -> Response {
     match report {
         Ok(report) if report.succeeded() => Json(report).into_response(),
         Ok(report) => (StatusCode::UNPROCESSABLE_ENTITY, Json(report)).into_response(),
-        Err(error) => {
-            let message = json!({ "message": format!("the reload did not end: {error}") });
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(message)).into_response()
-        }
+        Err(error) => trouble(StatusCode::INTERNAL_SERVER_ERROR, &format!("the reload did not end: {error}")),
     }
 }
 

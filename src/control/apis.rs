@@ -20,7 +20,7 @@ use crate::{
     stage::version::{Choice, MediaType, Version},
 };
 
-use super::view::View;
+use super::{admin::trouble::trouble, view::View};
 
 /// The routes of the admin API that are about versions.
 pub fn router(view: Arc<ArcSwap<View>>) -> Router {
@@ -152,7 +152,7 @@ async fn openapi(
         }
         None => {
             let message = "no version of that name has an OpenAPI document; /apis lists the versions";
-            (StatusCode::NOT_FOUND, Json(json!({ "message": message }))).into_response()
+            trouble(StatusCode::NOT_FOUND, message)
         }
     }
 }

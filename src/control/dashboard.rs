@@ -8,12 +8,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::page::{Policy, page};
 
-const STYLES: [&str; 3] = [
+pub(super) const STYLES: [&str; 3] = [
     include_str!("assets/uplot.min.css"),
     include_str!("assets/page.css"),
     include_str!("assets/dashboard.css"),
 ];
-const SCRIPTS: [&str; 2] = [
+pub(super) const SCRIPTS: [&str; 2] = [
     concat!("/*\n", include_str!("assets/uplot.LICENSE"), "*/\n", include_str!("assets/uplot.min.js")),
     include_str!("assets/dashboard.js"),
 ];

@@ -10,7 +10,6 @@ use std::{
     collections::HashMap,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    net::{SocketAddr, TcpListener},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
@@ -37,19 +36,10 @@ use crate::{
     },
 };
 
+use super::listening::{Given, Listening};
+
 /// The longest message: a route's name, a header's name and a few numbers.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// A listening socket with the key and the address that the configuration has for it.
-#[derive(Debug)]
-pub struct Listening {
-    /// `listen.address`, `listen.proxied` or `listen.admin`.
-    pub key: String,
-    /// As configured: the port may be 0.
-    pub asked: SocketAddr,
-    /// The socket.
-    pub socket: TcpListener,
-}
 
 /// What was left.
 #[derive(Debug)]
@@ -58,14 +48,15 @@ pub struct Heritage {
     pub hasher: SipHasher13,
     /// The predecessor's shards ran on epoll: its sockets do not block.
     pub on_epoll: bool,
-    listening: Vec<Listening>,
+    /// Listening sockets.
+    pub given: Given,
     limits: HashMap<String, Vec<Limit>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     Hello { format: u32, seed: (u64, u64), on_epoll: bool },
-    Listening { key: String, asked: SocketAddr },
+    Listening { key: String, asked: String },
     Limit(Counted),
     End,
 }
@@ -121,7 +112,7 @@ impl Told {
 }
 
 /// Grows with every change of what messages or tables look like: only like understands like.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Leaves all of `snapshot`'s limits and these sockets to whoever reads at the other end of `line`.
 ///
@@ -135,7 +126,7 @@ pub fn bequeath(
 ) -> io::Result<()> {
     send(line, &Message::Hello { format: FORMAT, seed: snapshot.hasher.keys(), on_epoll }, None)?;
     for Listening { key, asked, socket } in listening {
-        send(line, &Message::Listening { key: key.clone(), asked: *asked }, Some(socket.as_fd()))?;
+        send(line, &Message::Listening { key: key.clone(), asked: asked.clone() }, Some(socket.as_fd()))?;
     }
     for route in snapshot.routes.routes() {
         for limit in &route.limits {
@@ -172,30 +163,21 @@ impl Heritage {
             return Err(io::Error::other("the running version hands over in another way; restart instead"));
         };
         let hasher = SipHasher13::new_with_keys(seed.0, seed.1);
-        let mut heritage = Self { hasher, on_epoll, listening: Vec::new(), limits: HashMap::new() };
+        let mut listening = Vec::new();
+        let mut heritage = Self { hasher, on_epoll, given: Given::default(), limits: HashMap::new() };
         loop {
             match receive(line)? {
-                (Message::End, _) => return Ok(heritage),
+                (Message::End, _) => {
+                    heritage.given = Given::by_predecessor(listening);
+                    return Ok(heritage);
+                }
                 (Message::Listening { key, asked }, Some(socket)) => {
-                    heritage.listening.push(Listening { key, asked, socket: socket.into() });
+                    listening.push(Listening { key, asked, socket });
                 }
                 (Message::Limit(counted), Some(memory)) => heritage.add(counted, memory)?,
                 (message, _) => return Err(io::Error::other(format!("{message:?} is out of place"))),
             }
         }
-    }
-
-    /// The sockets for `asked` under `key`, which are handed out once.
-    pub fn take(&mut self, key: &str, asked: SocketAddr) -> Vec<TcpListener> {
-        let taken = self.listening.extract_if(.., |one| one.key == key && one.asked == asked);
-        taken.map(|one| one.socket).collect()
-    }
-
-    /// Addresses of sockets that nobody took: the configuration has them no longer.
-    pub fn left_over(&self) -> Vec<SocketAddr> {
-        let mut left: Vec<SocketAddr> = self.listening.iter().map(|one| one.asked).collect();
-        left.dedup();
-        left
     }
 
     /// The limits of the route of that name.

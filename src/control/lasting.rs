@@ -5,6 +5,7 @@
 use std::{fmt::Debug, net::SocketAddr};
 
 use super::{
+    admin::address::AdminAddress,
     config::{
         Plan,
         plan::{Bounds, DriverChoice, LogPlan},
@@ -19,7 +20,8 @@ use crate::tuning::steering::Choice;
 pub struct Lasting {
     listen: Vec<SocketAddr>,
     proxied: Vec<SocketAddr>,
-    admin: SocketAddr,
+    admin: AdminAddress,
+    admin_mode: u32,
     steering: Choice,
     shards: Option<usize>,
     cpus: CpuChoice,
@@ -35,7 +37,8 @@ impl Lasting {
         Self {
             listen: plan.listen.clone(),
             proxied: plan.proxied.clone(),
-            admin: plan.admin,
+            admin: plan.admin.address.clone(),
+            admin_mode: plan.admin.mode,
             steering: plan.steering,
             shards: plan.shards,
             cpus: plan.cpus.clone(),
@@ -52,7 +55,8 @@ impl Lasting {
         let (bounds, log) = (&mut plan.bounds, &mut plan.log);
         differences.keep("listen.address", &self.listen, &mut plan.listen);
         differences.keep("listen.proxied", &self.proxied, &mut plan.proxied);
-        differences.keep("listen.admin", &self.admin, &mut plan.admin);
+        differences.keep("listen.admin", &self.admin, &mut plan.admin.address);
+        differences.keep("listen.admin_mode", &self.admin_mode, &mut plan.admin.mode);
         differences.keep("listen.accept_steering", &self.steering, &mut plan.steering);
         differences.keep("shards.count", &self.shards, &mut plan.shards);
         differences.keep("shards.cpus", &self.cpus, &mut plan.cpus);
@@ -68,6 +72,16 @@ impl Lasting {
         differences.keep("log.ring", &self.log.ring_bytes, &mut log.ring_bytes);
         differences.keep("revocation", &self.revocation, &mut plan.revocation);
         differences.0
+    }
+
+    /// What `plan` must not do because of what stays as it is.
+    pub fn contradiction(&self, plan: &Plan) -> Option<String> {
+        (!self.admin.is_local() && plan.admin.token.is_none()).then(|| {
+            format!(
+                "listen.admin_token_file is missing, and the admin API stays at {} until a restart",
+                self.admin
+            )
+        })
     }
 }
 

@@ -267,6 +267,17 @@ fn process(out: &mut Out<'_>, view: &View) -> fmt::Result {
         "Requests that were cut because the drain deadline had passed",
         &[(none, view.lifecycle.requests_cut())],
     )?;
+    let (changes, turned_away) = view.changes.counts();
+    out.counters(
+        "tollgate_admin_changes",
+        "Orders to the admin API, carried out or not",
+        &[(none, changes)],
+    )?;
+    out.counters(
+        "tollgate_admin_turned_away",
+        "Requests to the admin API of clients that may not ask",
+        &[(none, turned_away)],
+    )?;
     out.gauge("tollgate_config_generation", "Which configuration is in force", view.snapshot.generation)?;
     out.gauges("tollgate_build_info", "Which build this is", &[([("version", env!("CARGO_PKG_VERSION"))], 1)])
 }

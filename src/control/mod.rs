@@ -16,6 +16,7 @@ pub mod explain;
 pub mod heritage;
 pub mod issuers;
 pub mod lasting;
+pub mod listening;
 pub mod machine;
 pub mod metrics;
 pub mod monitor;

@@ -111,6 +111,9 @@ impl Reloader {
         })?;
         let mut plan = config::load(path, &config::environment)
             .map_err(|issues| issues.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+        if let Some(contradiction) = self.lasting.contradiction(&plan) {
+            return Err(vec![contradiction]);
+        }
         let needs_restart = self.lasting.keep(&mut plan);
         let told = Told::of(&plan);
         let before = self.snapshot.load_full();

@@ -22,7 +22,10 @@ use rustix::net::{
 
 use crate::stage::snapshot::Snapshot;
 
-use super::heritage::{Heritage, Listening, bequeath};
+use super::{
+    heritage::{Heritage, bequeath},
+    listening::Listening,
+};
 
 /// Tells a process that its standard input is a predecessor.
 const SUCCESSION: &str = "TOLLGATE_SUCCESSION";

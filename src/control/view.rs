@@ -21,6 +21,7 @@ use crate::{
 use super::{
     accepts::Imbalance,
     access_log::{ConsumerKey, LogCounts},
+    admin::{bearer::BearerToken, changes::Changes},
     config::{Plan, monitor::MonitorPlan, view},
     monitor::Monitor,
     revocation::Revocations,
@@ -43,6 +44,8 @@ pub struct View {
     pub revocations: Arc<Revocations>,
     /// What is kept in mind of the last minutes.
     pub monitor: Arc<Monitor>,
+    /// Who has changed what by the admin API.
+    pub changes: Arc<Changes>,
     /// The runtime each shard got.
     pub drivers: Arc<[String]>,
     /// The share of the last second each shard was at work, in thousandths.
@@ -71,6 +74,8 @@ pub struct Told {
     pub consumer_key: Option<ConsumerKey>,
     /// How closely the gateway is watched.
     pub monitor: MonitorPlan,
+    /// What clients of the admin API must know, if anything.
+    pub admin_token: Option<BearerToken>,
     /// How long requests in flight may take to finish when the gateway drains, in milliseconds.
     pub drain_ms: u64,
 }
@@ -82,6 +87,7 @@ impl Told {
             config: Arc::new(view::view(plan)),
             consumer_key: plan.log.consumer_key.clone(),
             monitor: plan.monitor.clone(),
+            admin_token: plan.admin.token.clone(),
             drain_ms: plan.timeouts.drain_ms,
         }
     }
@@ -113,6 +119,7 @@ impl View {
             log: self.log.clone(),
             revocations: Arc::clone(&self.revocations),
             monitor: Arc::clone(&self.monitor),
+            changes: Arc::clone(&self.changes),
             drivers: Arc::clone(&self.drivers),
             busy_permille: Arc::clone(&self.busy_permille),
             steered: Arc::clone(&self.steered),

@@ -5,12 +5,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
     control::{
         config::Plan,
-        heritage::{Heritage, Listening},
+        listening::{BACKLOG, Given, Listening, prepare},
         view::Steered,
     },
     shard::{Bound, Opening},
@@ -21,12 +21,6 @@ use crate::{
 };
 
 use super::StartError;
-
-/// Bytes that wait in the kernel for a client to take them, per connection. Whoever asks for much and reads nothing
-/// makes neither the kernel hold megabytes nor a shard copy them.
-const UNSENT_BYTES_MAX: u32 = 256 * 1024;
-/// Connections that may wait to be accepted, per shard and address; the system's own bound applies too.
-const BACKLOG: i32 = 4096;
 
 /// All of them, but the admin API's.
 pub(super) struct Listeners {
@@ -41,16 +35,12 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every address for each shard. What a predecessor left goes to the shards in turn, so that each socket is
-    /// accepted from, however many shards there were and are.
+    /// Binds every address for each shard, unless it is `given`: such sockets go to the shards in turn, so that each is
+    /// accepted from, however many shards there are.
     ///
     /// # Errors
     /// An address that cannot be had.
-    pub(super) fn open(
-        plan: &Plan,
-        shards: usize,
-        mut heritage: Option<&mut Heritage>,
-    ) -> Result<Self, StartError> {
+    pub(super) fn open(plan: &Plan, shards: usize, given: &mut Given) -> Result<Self, StartError> {
         let mut listeners = Self {
             of_shards: (0..shards).map(|_| Vec::new()).collect(),
             addresses: Vec::new(),
@@ -60,8 +50,11 @@ impl Listeners {
         for (addresses, opening) in [(&plan.listen, Opening::Plain), (&plan.proxied, Opening::Proxied)] {
             let key = key_of(opening);
             for &asked in addresses {
-                let left = heritage.as_mut().map(|heritage| heritage.take(key, asked)).unwrap_or_default();
-                let sockets = if left.is_empty() { bind(asked, opening, shards)? } else { left };
+                let mut sockets: Vec<TcpListener> =
+                    given.take(key, &asked.to_string()).into_iter().map(TcpListener::from).collect();
+                if sockets.is_empty() {
+                    sockets = bind(asked, opening, shards)?;
+                }
                 listeners
                     .deal_out(sockets, asked, opening)
                     .map_err(|error| StartError::Unbound(format!("{key}: {asked}: {error}")))?;
@@ -85,7 +78,11 @@ impl Listeners {
             self.of_shards[turn % shards].push((socket, opening));
         }
         let key = key_of(opening);
-        let all = sockets.into_iter().map(|socket| Listening { key: key.to_owned(), asked, socket });
+        let all = sockets.into_iter().map(|socket| Listening {
+            key: key.to_owned(),
+            asked: asked.to_string(),
+            socket: socket.into(),
+        });
         self.listening.extend(all);
         Ok(())
     }
@@ -165,9 +162,7 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted connections inherit it.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    prepare(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

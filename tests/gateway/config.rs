@@ -110,7 +110,7 @@ ring = true
 const ALL_WRONG_SAID: &[&str] = &[
     "3: listen.address[0]: \"127.0.0.1:70000\" is not an IP address and port; write for example",
     "3: listen.address[1]: a string is wanted",
-    "4: listen.admin: \"127.0.0.1\" is not an IP address and port",
+    "4: listen.admin: \"127.0.0.1\" is not an IP address and port, nor a unix socket",
     "5: listen.trusted_proxies[0]: \"10.0.0.0/33\" is not a network; write for example",
     "6: listen.adress: unknown key; did you mean \"address\"?",
     "9: shards.count: \"-1\" is neither \"auto\" nor a number",

@@ -9,6 +9,7 @@
 mod rig;
 
 mod access;
+mod admin_access;
 mod alerts;
 mod algorithms;
 mod auth;

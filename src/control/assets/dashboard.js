@@ -203,7 +203,9 @@
   const ask = async () => {
     try {
       const [live, clusters] = await Promise.all(["/live?after=" + after, "/clusters"].map(async (path) => {
-        const answer = await fetch(path, { cache: "no-store" });
+        // Whoever came in by the gate has a token.
+        const token = sessionStorage.getItem("tollgate-admin-token");
+        const answer = await fetch(path, { cache: "no-store", headers: token ? { Authorization: "Bearer " + token } : {} });
         if (!answer.ok) throw new Error(answer.status);
         return answer.json();
       }));

@@ -17,10 +17,12 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 80] = [
+pub const DEFAULTS: [Default; 82] = [
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
-    row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are; loopback"),
+    row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are: loopback, `unix:PATH`, or any address with a token"),
+    row("listen.admin_mode", "0600", "of a unix socket: 0600 or 0660"),
+    row("listen.admin_token_file", "none", "with it, whoever asks there must know the token in this file; at least 32 bytes, one trailing newline is not part of it"),
     row("listen.trusted_proxies", "none", "networks whose `X-Forwarded-For` is believed"),
     row("listen.accept_steering", "auto", "how a connection finds its shard: cpu (the one on the CPU that received it), hash, or auto: cpu where packets arrive on the CPUs of all shards"),
     row("shards.count", "auto", "threads that serve; auto is one per usable CPU"),

@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::{
     access::{self, Access},
+    admin::{self, Admin},
     api::{self, Api},
     consumer::{self, Consumer},
     issue::Issues,
@@ -23,7 +24,7 @@ use super::{
 pub(super) struct File {
     pub(super) listen: Vec<Field<SocketAddr>>,
     pub(super) proxied: Vec<Field<SocketAddr>>,
-    pub(super) admin: Option<Field<SocketAddr>>,
+    pub(super) admin: Admin,
     pub(super) trusted_proxies: Vec<Field<String>>,
     pub(super) steering: Field<String>,
     pub(super) shards: Shards,
@@ -167,10 +168,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
         proxied: listen.texts("proxied").map_or_else(Vec::new, |list| {
             list.value.iter().filter_map(|address| socket_address(address, issues)).collect()
         }),
-        admin: {
-            let admin = defaulted(&mut listen, "admin");
-            socket_address(&admin, issues)
-        },
+        admin: admin::read(&mut listen),
         trusted_proxies: listen.texts("trusted_proxies").map_or_else(Vec::new, |list| list.value),
         steering: defaulted(&mut listen, "accept_steering"),
         shards: {

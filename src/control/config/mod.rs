@@ -5,6 +5,7 @@
 //! file, line, key and what would be right.
 
 pub mod access;
+pub mod admin;
 pub mod api;
 pub mod compile;
 pub mod consumer;
@@ -56,7 +57,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Plan, Issues> {
 pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Plan, Issues> {
     let issues = Issues::new(path, text);
     let directory = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    let plan = plan::build(file::read(text, &issues), &directory, environment, &issues);
+    let plan = plan::build(&file::read(text, &issues), &directory, environment, &issues);
     issues.into_result(plan)
 }
 

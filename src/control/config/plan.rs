@@ -32,6 +32,7 @@ use super::{
     },
     Environment,
     access::{self, AccessPlan},
+    admin::{self, AdminPlan},
     api::{self, ApiPlan, Apis},
     consumer::{self, ConsumerPlan},
     file::{Cluster as FileCluster, File, Route as FileRoute},
@@ -52,8 +53,8 @@ pub struct Plan {
     pub listen: Vec<SocketAddr>,
     /// Where connections come in that begin with a PROXY header.
     pub proxied: Vec<SocketAddr>,
-    /// Where the admin API is.
-    pub admin: SocketAddr,
+    /// Where the admin API is and who may ask it.
+    pub admin: AdminPlan,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How connections find their shard.
@@ -245,7 +246,7 @@ impl LogFormat {
 
 /// Checks `file`; `None` if some mistake left a hole. Relative paths refer to `directory`.
 pub(super) fn build(
-    file: File,
+    file: &File,
     directory: &Path,
     environment: &Environment,
     issues: &Issues,
@@ -278,7 +279,7 @@ pub(super) fn build(
         .zip(places)
         .map(|(found, place)| route(found, place, &names, body_bytes_max, issues))
         .collect();
-    refuse_shared_addresses(&file, issues);
+    refuse_shared_addresses(file, issues);
     let trusted_proxies = file.trusted_proxies.iter().filter_map(|field| network(field, issues)).collect();
     let cpus =
         CpuChoice::parse(&file.shards.cpus.value).map_err(|error| file.shards.cpus.wrong(issues, error));
@@ -296,13 +297,14 @@ pub(super) fn build(
         file.steering.wrong(issues, "shards that are pinned nowhere (shards.cpus) have no CPU to steer by");
     }
     let revocation = revocation::plan(&file.revocation, directory, issues);
+    let admin = admin::plan(&file.admin, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
     let log = log::plan(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
         listen: file.listen.iter().map(|address| address.value).collect(),
         proxied: file.proxied.iter().map(|address| address.value).collect(),
-        admin: file.admin?.value,
+        admin: admin?,
         trusted_proxies,
         steering: steering?,
         shards,
@@ -338,19 +340,17 @@ pub(super) fn build(
     })
 }
 
-/// No address can be listened on twice, and the admin API is for this machine only.
+/// No address can be listened on twice.
 fn refuse_shared_addresses(file: &File, issues: &Issues) {
     let mut lines: HashMap<SocketAddr, usize> = HashMap::new();
+    let admin = file.admin.tcp();
     // Port 0 is another one each time.
     for address in
-        file.listen.iter().chain(&file.proxied).chain(&file.admin).filter(|address| address.value.port() != 0)
+        file.listen.iter().chain(&file.proxied).chain(&admin).filter(|address| address.value.port() != 0)
     {
         if let Some(line) = lines.insert(address.value, issues.line_of(address.at)) {
             address.wrong(issues, format!("{} stands on line {line} too", address.value));
         }
-    }
-    if let Some(admin) = file.admin.as_ref().filter(|admin| !admin.value.ip().is_loopback()) {
-        admin.wrong(issues, "the admin API must be on a loopback address such as 127.0.0.1:9901");
     }
 }
 

@@ -94,7 +94,7 @@ fn each_mistake_names_its_line_and_key_and_what_would_be_right() {
         (
             "admin = \"127.0.0.1:0\"",
             "admin = \"0.0.0.0:1\"",
-            "4: listen.admin: the admin API must be on a loopback",
+            "4: listen.admin: others can reach this address: set listen.admin_token_file",
         ),
         (
             "jwt = \"partners\"",

@@ -96,7 +96,9 @@ pub fn view(plan: &Plan) -> Value {
         "listen": {
             "address": plan.listen,
             "proxied": plan.proxied,
-            "admin": plan.admin,
+            "admin": plan.admin.address,
+            "admin_mode": format!("{:04o}", plan.admin.mode),
+            "admin_token": plan.admin.token.as_ref().map(|token| &*token.fingerprint),
             "accept_steering": steering(plan.steering),
         },
         "bounds": {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::header::CACHE_CONTROL,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{StatusCode, header::CACHE_CONTROL},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{apis, view::View},
+    super::{admin::trouble::trouble, apis, view::View},
     State as Kept, WINDOWS,
     census::Consumer,
 };
@@ -48,7 +48,14 @@ struct Since {
     after: u64,
 }
 
-async fn live(State(view): State<Arc<ArcSwap<View>>>, Query(since): Query<Since>) -> Response {
+async fn live(
+    State(view): State<Arc<ArcSwap<View>>>,
+    since: Result<Query<Since>, QueryRejection>,
+) -> Response {
+    let since = match since {
+        Ok(Query(since)) => since,
+        Err(rejection) => return trouble(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
     let view = view.load_full();
     let state = view.monitor.state();
     let told = tell(&view, &state, since.after);

@@ -22,6 +22,7 @@ use crate::{
 };
 
 use super::{
+    super::admin::trouble::trouble,
     ADMIN_ENTRIES_MAX, ListFull, Revocations,
     list::{check_value, until},
 };
@@ -92,18 +93,15 @@ async fn revoke(
     });
     let (mark, value, until_s) = match checked {
         Ok(checked) => checked,
-        Err(message) => return wrong(StatusCode::BAD_REQUEST, &message),
+        Err(message) => return trouble(StatusCode::BAD_REQUEST, &message),
     };
     match revocations.revoke(mark, value, until_s, now_s) {
-        Ok(()) => {
-            tracing::info!("revoked by the admin API: {} {value:?}", mark.word());
-            Json(json!({ "revoked": shown(mark, value, until_s) })).into_response()
-        }
+        Ok(()) => Json(json!({ "revoked": shown(mark, value, until_s) })).into_response(),
         Err(ListFull) => {
             let message = format!(
                 "there are {ADMIN_ENTRIES_MAX} entries already; put longer lists into revocation.file"
             );
-            wrong(StatusCode::CONFLICT, &message)
+            trouble(StatusCode::CONFLICT, &message)
         }
     }
 }
@@ -114,13 +112,12 @@ async fn restore(
 ) -> Response {
     let (mark, value) = match read(&order).and_then(Order::entry) {
         Ok(entry) => entry,
-        Err(message) => return wrong(StatusCode::BAD_REQUEST, &message),
+        Err(message) => return trouble(StatusCode::BAD_REQUEST, &message),
     };
     if !revocations.restore(mark, value) {
         let message = "the admin API has no such entry; one of the file is taken back in the file";
-        return wrong(StatusCode::NOT_FOUND, message);
+        return trouble(StatusCode::NOT_FOUND, message);
     }
-    tracing::info!("revocation taken back by the admin API: {} {value:?}", mark.word());
     Json(json!({ "restored": { mark.word(): value } })).into_response()
 }
 
@@ -155,8 +152,4 @@ fn shown(mark: Mark, value: &str, until_s: UntilS) -> Value {
         jiff::Timestamp::from_second(i64::from(until_s)).ok().map(|moment| moment.to_string())
     });
     json!({ mark.word(): value, "until": until })
-}
-
-fn wrong(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
 }

@@ -83,7 +83,7 @@ pub fn decide(choice: Choice, group: Group<'_>, root: &Root) -> Result<Steering,
         return why_not("there is one shard");
     }
     if group.sockets < group.shards.len() {
-        return why_not("a predecessor left fewer sockets than there are shards");
+        return why_not("fewer sockets were given than there are shards");
     }
     if group.address.is_loopback() {
         return why_not("on loopback connections arrive on the CPUs of their clients");

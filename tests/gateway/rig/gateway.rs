@@ -200,6 +200,7 @@ impl Drop for Directory {
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Its admin address, if that is no unix socket.
     pub(crate) admin: SocketAddr,
     directory: Directory,
     said: Arc<Mutex<Vec<String>>>,
@@ -242,15 +243,18 @@ impl Gateway {
             assert!(ended.is_none(), "the gateway ended with {ended:?}:\n{}", gateway.said().join("\n"));
             gateway.said().iter().any(|line| line.contains("admin on "))
         });
-        gateway.address = gateway.address_after("listening on ");
-        gateway.admin = gateway.address_after("admin on ");
+        gateway.address = gateway.address_after("listening on ").parse().unwrap();
+        // A unix socket is none; who uses one knows where it is.
+        if let Ok(admin) = gateway.address_after("admin on ").parse() {
+            gateway.admin = admin;
+        }
         gateway
     }
 
-    fn address_after(&self, words: &str) -> SocketAddr {
+    fn address_after(&self, words: &str) -> String {
         let said = self.said();
         let line = said.iter().find(|line| line.contains(words)).unwrap();
-        line.split(words).nth(1).unwrap().trim().parse().unwrap()
+        line.split(words).nth(1).unwrap().trim().to_owned()
     }
 
     /// Gives it another configuration and has it reload; what it said about that.
