@@ -9,6 +9,7 @@
 mod rig;
 
 mod access;
+mod activation;
 mod admin_access;
 mod alerts;
 mod algorithms;
