@@ -1,5 +1,7 @@
 //! The command line: what each command is for, and the exit codes.
 
+mod tune;
+
 use std::{io::IsTerminal, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
@@ -37,7 +39,7 @@ const REFUSED: u8 = 78;
 
 /// An API gateway for payment systems: exact limits, no double payments, one shard per core on io_uring.
 ///
-/// Exit codes: 0 done, 1 refused (of explain), 64 wrong usage, 69 an address could not be bound or nobody answers there,
+/// Exit codes: 0 done, 1 refused (of explain) or incomplete (of tune), 64 wrong usage, 69 an address could not be bound or nobody answers there,
 /// 70 a bug, 78 configuration refused.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version)]
@@ -146,6 +148,11 @@ enum Command {
         #[arg(long, value_name = "ID")]
         id: Option<String>,
     },
+    /// Set this machine up for a gateway, and undo it again.
+    ///
+    /// One table says what is wanted and why; tuning/README.md prints it. The old values are written down before anything
+    /// is touched, so that revert brings them back, also after a crash.
+    Tune(tune::TuneArgs),
 }
 
 /// Which gateway a command is for.
@@ -192,6 +199,7 @@ pub fn main() -> ExitCode {
                 .and_then(|()| explain(&config, &method, &path, &headers, client_ip))
         }
         Command::Key { id } => key(id.as_deref()),
+        Command::Tune(args) => tune::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

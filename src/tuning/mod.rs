@@ -5,8 +5,11 @@
 
 pub mod cpus;
 pub mod devices;
+pub mod journal;
+pub mod knobs;
 pub mod root;
 pub mod steering;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod tree;

@@ -42,5 +42,6 @@ mod revocation;
 mod slow;
 mod steering;
 mod tokens;
+mod tuning;
 mod upgrade;
 mod versions;
