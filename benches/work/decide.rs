@@ -13,7 +13,8 @@ use tollgate::{
         revoked::{Entries, FOREVER, Fingerprints, Mark, Revoked, RevokedCell, Table},
     },
     stage::{
-        self, Desk, Facts, Request, auth, balance,
+        self, Desk, Facts, Request, auth,
+        balance::{self, Wish},
         headroom::Headroom,
         limit,
         route::Route,
@@ -162,7 +163,8 @@ impl Decision {
 
     /// How much is it to choose among four endpoints, and to give the place back?
     pub(crate) fn balance(&mut self) -> bool {
-        balance::pick(self.snapshot.cluster_of(self.route), None, &mut self.desk.rng).is_some()
+        let cluster = self.snapshot.cluster_of(self.route);
+        balance::pick(cluster, Wish::default(), &mut self.desk.rng).is_ok()
     }
 
     /// How much is the whole decision on a request that is let through?

@@ -134,7 +134,7 @@ async fn clusters(State(admin): State<Admin>) -> Json<Value> {
             .collect();
         json!({
             "cluster": cluster.name,
-            "balance": "least-connections",
+            "balance": cluster.balance.word(),
             "endpoints": endpoints,
             "connections_active": cluster.meters.sum(|meters| &meters.connections_active),
             "connections_idle": cluster.meters.sum(|meters| &meters.connections_idle),

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use crate::stage::snapshot::Snapshot;
+use crate::{shared::standing::WEIGHT_UNIT, stage::snapshot::Snapshot};
 
 use super::{
     access_log::Generations,
@@ -124,6 +124,10 @@ impl Reloader {
             log.add(Arc::clone(&snapshot));
         }
         self.view.store(Arc::new(self.view.load().with(Arc::clone(&snapshot), told)));
+        // Endpoints that stay go by the new weights and bounds.
+        for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            endpoint.standing.publish(endpoint.weight * WEIGHT_UNIT, endpoint.in_flight_max);
+        }
         self.snapshot.store(snapshot);
         Ok(needs_restart)
     }

@@ -79,6 +79,19 @@ pub struct ClusterMeters {
     pub duration: Histogram,
 }
 
+/// One shard's meters of one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointMeters {
+    /// Attempts that the endpoint answered as it should.
+    pub good: Counter,
+    /// Attempts that it did not: no connection, no answer, or one that counts as a failure.
+    pub bad: Counter,
+    /// Attempts whose time is in [`EndpointMeters::waited_us`].
+    pub waits: Counter,
+    /// Time until the answer began, in microseconds; a failure counts as slow.
+    pub waited_us: Counter,
+}
+
 /// Verdicts on tokens and API keys.
 #[derive(Debug, Default)]
 pub struct TokenMeters {

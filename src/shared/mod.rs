@@ -9,7 +9,8 @@
 //! | [`cells`] | every shard | every shard | cells of one key | relaxed: each cell is its own proof |
 //! | [`key_table`] | every shard | every shard, metrics | `limit_keys` per limit | `SeqCst` fences around lost places |
 //! | [`callers`] | its own shard | control | 512 names per table | release/acquire on a name's key |
-//! | [`load`] | every shard | every shard, metrics | one word per endpoint | relaxed: a count, not a message |
+//! | [`load`] | every shard; control, what fades | every shard, metrics | two words per endpoint | relaxed: counts, not messages |
+//! | [`standing`] | control; shards what cannot wait | every shard, control | four words per endpoint | relaxed: each a fact by itself |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
 //! | [`log_ring`] | its own shard | log writer; control, of samples | `log.ring` bytes per shard | rtrb's release/acquire |
@@ -28,6 +29,7 @@ pub mod record;
 pub mod region;
 pub mod revoked;
 pub mod sample;
+pub mod standing;
 mod sync;
 mod tally;
 pub mod window;

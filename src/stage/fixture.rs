@@ -4,11 +4,16 @@ use std::sync::Arc;
 
 use siphasher::sip128::SipHasher13;
 
-use crate::shared::{key_table::KeyTable, load::Load, meters::PerShard};
+use crate::shared::{
+    key_table::KeyTable,
+    load::Load,
+    meters::PerShard,
+    standing::{Standing, UNBOUNDED, WEIGHT_UNIT},
+};
 
 use super::{
     auth::{Algorithm, ApiKeys, Key, KeySet},
-    balance::{Cluster, Endpoint},
+    balance::{Balance, Cluster, Endpoint, Faults, Trip},
     client::TrustedProxies,
     consumer::Consumers,
     headroom::{Ceilings, Priority},
@@ -74,11 +79,17 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
         index: u16::try_from(index).unwrap(),
         slot: index,
         weight,
+        in_flight_max: UNBOUNDED,
+        identity: index as u64,
         load: Arc::new(Load::new()),
+        standing: Arc::new(Standing::new(weight * WEIGHT_UNIT, UNBOUNDED)),
+        meters: Arc::new(PerShard::new(1)),
     });
     Cluster {
         name: "payments".into(),
         index: 0,
+        balance: Balance::LeastConnections,
+        trip: Trip { failures: 5, faults: Faults::Gateway },
         connect_timeout_ms: 1_000,
         response_timeout_ms: 15_000,
         idle_timeout_ms: 4_000,

@@ -31,7 +31,7 @@ use crate::{
 
 use self::{
     auth::{Caller, TokenCache},
-    balance::Permit,
+    balance::{Cluster, NoPermit, Permit, Wish},
     headroom::Headroom,
     limit::{Admission, Place, Scratch, Standings},
     refusal::{Code, Refusal},
@@ -129,6 +129,9 @@ pub fn decide<'s>(
             *held = Some(places.take().ok_or(Refusal::quota("in_flight", 1))?);
         }
     }
+    let cluster = snapshot.cluster_of(route);
+    let affinity = balance::affinity(cluster, request, facts.caller.as_deref());
+    let early = if cluster.is_bounded() { Some(endpoint(cluster, affinity, desk, facts)?) } else { None };
     facts.admission = limit::admit(
         snapshot,
         route,
@@ -139,8 +142,26 @@ pub fn decide<'s>(
         now,
     )?;
     facts.begin(Step::Balance);
-    balance::pick(snapshot.cluster_of(route), None, &mut desk.rng)
-        .ok_or(Refusal::new(Code::NoEndpoint, "no endpoint"))
+    match early {
+        Some(permit) => Ok(permit),
+        None => endpoint(cluster, affinity, desk, facts),
+    }
+}
+
+/// A place at an endpoint of `cluster`.
+fn endpoint<'s>(
+    cluster: &'s Cluster,
+    affinity: Option<u64>,
+    desk: &mut Desk,
+    facts: &mut Facts<'s>,
+) -> Result<Permit<'s>, Refusal> {
+    balance::pick(cluster, Wish { affinity, skip: None }, &mut desk.rng).map_err(|none| {
+        facts.step = Step::Balance;
+        match none {
+            NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
+            NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
+        }
+    })
 }
 
 /// The part of [`decide`] that takes nothing: which route, whose request, whether it is permitted.

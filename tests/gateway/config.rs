@@ -250,6 +250,22 @@ fn mistakes_between_valid_values_are_found() {
         ),
         (format!("{GOOD}host = \"api.example:8080\"\n"), "t.toml:8: route[0].host: "),
         (format!("{GOOD}methods = [\"CONNECT\"]\n"), "t.toml:8: route[0].methods[0]: "),
+        (
+            GOOD.replacen("\n[[route]]", "\nbalance = \"hash\"\n[[route]]", 1),
+            "t.toml:4: cluster[0].balance: needs hash_by",
+        ),
+        (
+            GOOD.replacen("\n[[route]]", "\nbalance = \"random\"\nhash_by = \"ip\"\n[[route]]", 1),
+            "t.toml:5: cluster[0].hash_by: is only for balance = \"hash\"",
+        ),
+        (
+            GOOD.replacen("\n[[route]]", "\nbalance = \"hash\"\nhash_by = \"header:\"\n[[route]]", 1),
+            "t.toml:5: cluster[0].hash_by: \"header:\" is not",
+        ),
+        (
+            GOOD.replacen("\n[[route]]", "\nmax_in_flight = 0\n[[route]]", 1),
+            "t.toml:4: cluster[0].max_in_flight: ",
+        ),
     ] {
         let output = check(&text);
         assert_eq!(code(&output), Some(78), "{text}");

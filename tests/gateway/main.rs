@@ -35,6 +35,7 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod policies;
 mod proxied;
 mod quotas;
 mod reload;

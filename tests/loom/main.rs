@@ -26,6 +26,8 @@ mod clock;
 mod key_table;
 #[path = "../../src/shared/load.rs"]
 mod load;
+#[path = "../../src/shared/standing.rs"]
+mod standing;
 #[path = "../../src/shared/tally.rs"]
 mod tally;
 #[path = "../../src/shared/window.rs"]
@@ -62,6 +64,7 @@ use callers::Callers;
 use cells::{Cells, Sliding};
 use key_table::{KeyTable, settle};
 use load::Load;
+use standing::{Standing, Terms};
 use sync::{AtomicU64, Ordering};
 use window::Window;
 
@@ -263,7 +266,8 @@ fn who_enters_finds_what_was_seen() {
         let load = Arc::new(Load::new());
         let inside = Arc::new(AtomicU64::new(0));
         let visit = |load: &Load, inside: &AtomicU64| {
-            if load.enter(0) {
+            let seen = load.look();
+            if seen.in_flight() == 0 && load.enter(seen) {
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                 inside.fetch_sub(1, Ordering::SeqCst);
                 load.leave();
@@ -276,6 +280,88 @@ fn who_enters_finds_what_was_seen() {
         visit(&load, &inside);
         other.join().unwrap();
         assert_eq!(load.in_flight(), 0);
+    });
+}
+
+/// What was begun fades while a shard counts itself in: nobody in flight is lost or invented.
+#[test]
+fn what_fades_takes_nobody_along() {
+    model(|| {
+        let load = Arc::new(Load::new());
+        for _ in 0..3 {
+            assert!(load.enter(load.look()));
+            load.leave();
+        }
+        let shard = {
+            let load = Arc::clone(&load);
+            loom::thread::spawn(move || while !load.enter(load.look()) {})
+        };
+        load.fade();
+        shard.join().unwrap();
+        assert_eq!(load.in_flight(), 1);
+        assert!((2..=3).contains(&load.look().begun()), "{:?}", load.look());
+    });
+}
+
+/// Two shards take turns: each turn is taken once.
+#[test]
+fn a_turn_is_taken_once() {
+    model(|| {
+        let load = Arc::new(Load::new());
+        let take = |load: &Load| u64::from(load.take_turn(load.turn(), 10));
+        let other = {
+            let load = Arc::clone(&load);
+            loom::thread::spawn(move || take(&load))
+        };
+        let taken = take(&load) + other.join().unwrap();
+        assert_eq!(load.turn(), 10 * taken);
+    });
+}
+
+/// A shard suspects an endpoint while control publishes new terms: the suspicion stands, and so do the terms.
+#[test]
+fn a_suspicion_survives_new_terms() {
+    model(|| {
+        let standing = Arc::new(Standing::new(256, 9));
+        let shard = {
+            let standing = Arc::clone(&standing);
+            loom::thread::spawn(move || standing.suspect())
+        };
+        standing.publish(25, 1);
+        shard.join().unwrap();
+        assert_eq!(standing.terms(), Terms { weight: 25, ceiling: 1, is_suspect: true });
+        assert!(standing.acquit() && !standing.acquit());
+    });
+}
+
+/// A shard raises the estimate while control lets it fall: the slow answer is not forgotten.
+#[test]
+fn a_raise_is_not_lost() {
+    model(|| {
+        let standing = Arc::new(Standing::new(256, 9));
+        standing.raise_estimate(100);
+        let shard = {
+            let standing = Arc::clone(&standing);
+            loom::thread::spawn(move || standing.raise_estimate(5_000))
+        };
+        standing.settle_estimate(100, 90);
+        shard.join().unwrap();
+        assert_eq!(standing.estimate_us(), 5_000);
+    });
+}
+
+/// Two shards count a failure each: both count.
+#[test]
+fn failures_in_a_row_are_all_counted() {
+    model(|| {
+        let standing = Arc::new(Standing::new(256, 9));
+        let shard = {
+            let standing = Arc::clone(&standing);
+            loom::thread::spawn(move || standing.note_failure(2, true).failures)
+        };
+        let mine = standing.note_failure(2, true).failures;
+        assert_eq!(mine + shard.join().unwrap(), 3, "one was the first and one the second");
+        assert_eq!((standing.streak().failures, standing.streak().unreachable), (2, 2));
     });
 }
 

@@ -8,10 +8,14 @@ use std::{net::ToSocketAddrs, sync::Arc};
 use siphasher::sip128::SipHasher13;
 
 use crate::{
-    shared::{load::Load, meters::PerShard},
+    shared::{
+        load::Load,
+        meters::PerShard,
+        standing::{Standing, WEIGHT_UNIT},
+    },
     stage::{
         auth::{ApiKey, ApiKeys, IssuedKeys, KeySet, Verified},
-        balance::{Cluster, Endpoint},
+        balance::{self, Cluster, Endpoint, Faults, Trip},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
         headroom::Ceilings,
@@ -23,8 +27,9 @@ use crate::{
 
 use super::{
     super::{heritage::Heritage, seed::seed},
+    cluster::ClusterPlan,
     consumer::{ApiKeyPlan, ConsumerPlan},
-    plan::{ClusterPlan, KeySetPlan, LogSink, Plan, RoutePlan},
+    plan::{KeySetPlan, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
     versions,
 };
@@ -199,25 +204,40 @@ fn cluster(
             })?;
         let known =
             before.and_then(|cluster| cluster.endpoints.iter().find(|known| known.address == address));
-        let (slot, load) = match known {
-            Some(known) => (known.slot, Arc::clone(&known.load)),
-            None => {
-                *slots += 1;
-                (*slots - 1, Arc::new(Load::new()))
-            }
-        };
-        endpoints.push(Endpoint {
+        let newcomer = Endpoint {
             address,
             name: endpoint.address.as_str().into(),
             index: place_of(place),
-            slot,
+            slot: known.map_or(*slots, |known| known.slot),
             weight: endpoint.weight,
-            load,
+            in_flight_max: endpoint.in_flight_max,
+            identity: SipHasher13::new().hash(endpoint.address.as_bytes()).h1,
+            load: Arc::new(Load::new()),
+            standing: Arc::new(Standing::new(endpoint.weight * WEIGHT_UNIT, endpoint.in_flight_max)),
+            meters: Arc::new(PerShard::new(inheritance.shards)),
+        };
+        endpoints.push(match known {
+            Some(known) => Endpoint {
+                load: Arc::clone(&known.load),
+                standing: Arc::clone(&known.standing),
+                meters: Arc::clone(&known.meters),
+                ..newcomer
+            },
+            None => {
+                *slots += 1;
+                let round = before.and_then(|before| balance::round(&before.endpoints)).unwrap_or(0);
+                let weight = newcomer.standing.terms().weight;
+                let turn = balance::first_turn(round, weight, place, plan.endpoints.len());
+                newcomer.load.put_off(turn);
+                newcomer
+            }
         });
     }
     Ok(Cluster {
         name: plan.name.as_str().into(),
         index: place_of(index),
+        balance: plan.balance.clone(),
+        trip: Trip { failures: 0, faults: Faults::Gateway },
         connect_timeout_ms: plan.connect_timeout_ms,
         response_timeout_ms: plan.response_timeout_ms,
         idle_timeout_ms: plan.idle_timeout_ms,

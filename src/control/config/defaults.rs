@@ -17,7 +17,7 @@ const fn row(key: &'static str, value: &'static str, meaning: &'static str) -> D
 
 /// All of them, in the order of the configuration file.
 #[rustfmt::skip]
-pub const DEFAULTS: [Default; 82] = [
+pub const DEFAULTS: &[Default] = &[
     row("listen.address", "127.0.0.1:8080", "where requests come in; a list, every shard listens on each"),
     row("listen.proxied", "none", "further addresses, on which every connection begins with a PROXY protocol header (1 or 2)"),
     row("listen.admin", "127.0.0.1:9901", "where `/health`, `/ready`, `/metrics` and the rest are: loopback, `unix:PATH`, or any address with a token"),
@@ -57,12 +57,15 @@ pub const DEFAULTS: [Default; 82] = [
     row("consumer.api_keys.scopes", "none", "scopes the key has"),
     row("consumer.api_keys.roles", "none", "roles the key has"),
     row("consumer.api_keys.expires", "never", "a day (its first second, UTC) or an RFC 3339 time"),
-    row("cluster.balance", "least-connections", "how an endpoint is chosen"),
+    row("cluster.balance", "least-connections", "how an endpoint is chosen: least-connections, latency, round-robin, random (the better of two) or hash"),
+    row("cluster.hash_by", "none", "with `balance = \"hash\"`: consumer, ip or header:NAME; the same goes to the same endpoint, unless that has a quarter more than its share"),
+    row("cluster.max_in_flight", "any", "requests under way at each endpoint, all shards together; when all have as many: 503 `overloaded`"),
     row("cluster.connect_timeout", "1s", "a connection to an endpoint; then another endpoint, or 502"),
     row("cluster.response_timeout", "15s", "from the last byte sent to the answer's head; then 504. Also between two reads of the answer"),
     row("cluster.idle_timeout", "4s", "how long a connection waits for the next request; keep it below the endpoint's own"),
     row("cluster.idle_connections", "512", "connections that wait, per endpoint and shard"),
     row("cluster.endpoints.weight", "1", "the endpoint's share relative to the others"),
+    row("cluster.endpoints.max_in_flight", "the cluster's", "requests under way at this endpoint"),
     row("api.choose", "path", "how a request says which version it means: path, header or media-type"),
     row("api.header", "none", "with `choose = \"header\"`: the field whose value is the version's name"),
     row("api.media_type", "none", "with `choose = \"media-type\"`: such as `application/vnd.acme.{version}+json`, looked for in `Accept`"),

@@ -9,6 +9,7 @@ use super::{
     access::{self, Access},
     admin::{self, Admin},
     api::{self, Api},
+    cluster::{self, Cluster},
     consumer::{self, Consumer},
     issue::Issues,
     limits::{self, Limit},
@@ -95,23 +96,6 @@ pub(super) struct Key {
     pub(super) public_key_file: Option<Field<String>>,
     pub(super) at: usize,
     pub(super) path: String,
-}
-
-pub(super) struct Cluster {
-    pub(super) name: Option<Field<String>>,
-    pub(super) balance: Field<String>,
-    pub(super) connect_timeout_ms: u64,
-    pub(super) response_timeout_ms: u64,
-    pub(super) idle_timeout_ms: u64,
-    pub(super) idle_connections: u64,
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) at: usize,
-    pub(super) path: String,
-}
-
-pub(super) struct Endpoint {
-    pub(super) address: Option<Field<String>>,
-    pub(super) weight: u64,
 }
 
 pub(super) struct Route {
@@ -205,7 +189,11 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             .into_iter()
             .map(|section| consumer::read(section, issues))
             .collect(),
-        clusters: root.sections("cluster").into_iter().map(|section| read_cluster(section, issues)).collect(),
+        clusters: root
+            .sections("cluster")
+            .into_iter()
+            .map(|section| cluster::read(section, issues))
+            .collect(),
         apis: root.sections("api").into_iter().map(api::read).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
         revocation: revocation::read(root.section("revocation"), issues),
@@ -293,33 +281,6 @@ fn read_key(mut section: Section<'_, '_>) -> Key {
     };
     section.finish();
     key
-}
-
-fn read_cluster(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
-    let cluster = Cluster {
-        name: section.required_text("name"),
-        balance: defaulted(&mut section, "balance"),
-        connect_timeout_ms: duration_ms(&mut section, "connect_timeout", MILLISECOND..=HOUR, issues),
-        response_timeout_ms: duration_ms(&mut section, "response_timeout", MILLISECOND..=DAY, issues),
-        idle_timeout_ms: duration_ms(&mut section, "idle_timeout", MILLISECOND..=DAY, issues),
-        idle_connections: number(&mut section, "idle_connections", 0..=1_000_000, issues),
-        endpoints: section
-            .sections("endpoints")
-            .into_iter()
-            .map(|mut endpoint| {
-                let read = Endpoint {
-                    address: endpoint.required_text("address"),
-                    weight: number(&mut endpoint, "weight", 1..=65_535, issues),
-                };
-                endpoint.finish();
-                read
-            })
-            .collect(),
-        at: section.at(),
-        path: section.path().to_owned(),
-    };
-    section.finish();
-    cluster
 }
 
 fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {

@@ -34,8 +34,9 @@ use super::{
     access::{self, AccessPlan},
     admin::{self, AdminPlan},
     api::{self, ApiPlan, Apis},
+    cluster::{self, ClusterPlan},
     consumer::{self, ConsumerPlan},
-    file::{Cluster as FileCluster, File, Route as FileRoute},
+    file::{File, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
     limits::{self, LimitPlan},
@@ -141,27 +142,6 @@ pub struct KeySetPlan {
     pub issuer_refresh_ms: u64,
 }
 
-/// One `[[cluster]]`.
-#[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
-pub struct ClusterPlan {
-    pub name: String,
-    pub connect_timeout_ms: u64,
-    pub response_timeout_ms: u64,
-    pub idle_timeout_ms: u64,
-    pub idle_connections: usize,
-    pub endpoints: Vec<EndpointPlan>,
-}
-
-/// One endpoint.
-#[derive(Debug)]
-pub struct EndpointPlan {
-    /// Host name or address, and port.
-    pub address: String,
-    /// Its share.
-    pub weight: u32,
-}
-
 /// One `[[route]]`.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
 #[derive(Debug)]
@@ -253,7 +233,7 @@ pub(super) fn build(
 ) -> Option<Plan> {
     let secrets = Secrets { directory, environment };
     let key_sets: Vec<_> = file.jwts.iter().map(|jwt| key_set(jwt, &secrets, issues)).collect();
-    let clusters: Vec<_> = file.clusters.iter().map(|found| cluster(found, issues)).collect();
+    let clusters: Vec<_> = file.clusters.iter().map(|found| cluster::plan(found, issues)).collect();
     let (api_names, apis) = api::plan(&file.apis, &file.routes, directory, issues);
     let names = Names {
         apis: api_names,
@@ -416,38 +396,6 @@ pub(super) fn refer(
         field.wrong(issues, format!("no {kind} is named \"{}\"; {hint}", field.value));
     }
     found
-}
-
-fn cluster(cluster: &FileCluster, issues: &Issues) -> Option<ClusterPlan> {
-    one_of(&cluster.balance, &[("least-connections", ())], issues);
-    if cluster.endpoints.is_empty() {
-        issues.add(cluster.at, &format!("{}.endpoints", cluster.path), "at least one endpoint is needed");
-    }
-    let mut lines: HashMap<&str, usize> = HashMap::new();
-    let mut endpoints = Vec::new();
-    for endpoint in &cluster.endpoints {
-        let Some(address) = &endpoint.address else { continue };
-        let port = address.value.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if !is_authority(address.value.as_bytes()) || port.is_none_or(|port| port == 0) {
-            let message =
-                format!("\"{}\" is not a host and port; write for example \"127.0.0.1:9001\"", address.value);
-            address.wrong(issues, message);
-        }
-        if let Some(line) = lines.insert(&address.value, issues.line_of(address.at)) {
-            let message = format!("the endpoint stands on line {line} too; give it a weight instead");
-            address.wrong(issues, message);
-        }
-        let weight = u32::try_from(endpoint.weight).unwrap_or(1);
-        endpoints.push(EndpointPlan { address: address.value.clone(), weight });
-    }
-    Some(ClusterPlan {
-        name: cluster.name.as_ref()?.value.clone(),
-        connect_timeout_ms: cluster.connect_timeout_ms,
-        response_timeout_ms: cluster.response_timeout_ms,
-        idle_timeout_ms: cluster.idle_timeout_ms,
-        idle_connections: usize(cluster.idle_connections),
-        endpoints,
-    })
 }
 
 /// Which requests a route is for.

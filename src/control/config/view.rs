@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    shared::standing::UNBOUNDED,
     stage::{
         headroom::Priority,
         limit::{Mode, Refund},
@@ -42,10 +43,18 @@ pub fn view(plan: &Plan) -> Value {
             let endpoints: Vec<Value> = cluster
                 .endpoints
                 .iter()
-                .map(|endpoint| json!({ "address": endpoint.address, "weight": endpoint.weight }))
+                .map(|endpoint| {
+                    json!({
+                        "address": endpoint.address,
+                        "weight": endpoint.weight,
+                        "max_in_flight": (endpoint.in_flight_max < UNBOUNDED).then_some(endpoint.in_flight_max),
+                    })
+                })
                 .collect();
             json!({
                 "name": cluster.name,
+                "balance": cluster.balance.word(),
+                "hash_by": cluster.balance.hash_by(),
                 "connect_timeout_ms": cluster.connect_timeout_ms,
                 "response_timeout_ms": cluster.response_timeout_ms,
                 "idle_timeout_ms": cluster.idle_timeout_ms,

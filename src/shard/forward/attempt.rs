@@ -15,7 +15,7 @@ use std::{
 use crate::{
     base::block::Block,
     stage::{
-        balance::{Cluster, Endpoint},
+        balance::{self, Cluster, Endpoint, Finding},
         refusal::{Code, Refusal},
         retry::{Answered, Carrier, Cause, Failure, Sent},
     },
@@ -73,12 +73,19 @@ impl Attempt<'_, '_> {
         };
         let lease = match self.connect(source).await {
             Ok(lease) => lease,
-            Err(failure) => return (Ending::Failed(failure), 0),
+            Err(failure) => {
+                self.note(Finding::Failed(failure.cause), None);
+                return (Ending::Failed(failure), 0);
+            }
         };
         let started = shard.clock.recent();
+        // What is still to come of the body comes at the client's pace.
+        let at_once = upload.is_finished();
         let (end, sent) =
             self.exchange_messages(downstream, upload, request, &mut block, lease.socket()).await;
         let upstream_us = shard.clock.recent().since_us(started);
+        let answered_us = self.exchange.answered_us.get().checked_sub(started.monotonic_us);
+        self.note(end.finding(lease.carrier), at_once.then_some(answered_us.unwrap_or(upstream_us)));
         let ending = match end {
             Transfer::Answer(DownloadEnd::Complete { status, next, upstream_reusable }) => {
                 if upstream_reusable {
@@ -104,6 +111,11 @@ impl Attempt<'_, '_> {
             Transfer::ClientGone => Ending::ClientGone { reason: "client gone within its body", sent },
         };
         (ending, upstream_us)
+    }
+
+    /// Takes note of what the endpoint is like.
+    fn note(&self, finding: Finding, waited_us: Option<u64>) {
+        balance::note(self.cluster, self.endpoint, self.shard.index, finding, waited_us);
     }
 
     async fn connect(&self, source: Source) -> Result<Lease<'_>, Failure> {
@@ -189,6 +201,9 @@ impl Attempt<'_, '_> {
     }
 }
 
+/// Why an answer is cut although the endpoint went on with it.
+const CLIENT_BROKE_OFF: &str = "client broke off its body within its answer";
+
 /// How the messages of one attempt went.
 enum Transfer {
     Answer(DownloadEnd),
@@ -196,6 +211,27 @@ enum Transfer {
     Refused(Refusal),
     /// The client left while its body was on its way.
     ClientGone,
+}
+
+impl Transfer {
+    /// What it says about the endpoint, which was reached by `carrier`.
+    fn finding(&self, carrier: Carrier) -> Finding {
+        match *self {
+            Self::Answer(DownloadEnd::Complete { status, .. }) => Finding::Answered(status),
+            Self::Answer(DownloadEnd::Cut { reason: CLIENT_BROKE_OFF, .. }) => Finding::Unknown,
+            Self::Answer(DownloadEnd::Cut { .. }) => Finding::Failed(Cause::Broken),
+            // A kept connection may have been closing all along.
+            Self::Answer(DownloadEnd::None { cause: Cause::Broken, answered: Answered::No })
+                if carrier == Carrier::Reused =>
+            {
+                Finding::Unknown
+            }
+            Self::Answer(DownloadEnd::None { cause, .. }) => Finding::Failed(cause),
+            Self::Answer(DownloadEnd::ClientGone { .. }) | Self::Refused(_) | Self::ClientGone => {
+                Finding::Unknown
+            }
+        }
+    }
 }
 
 /// Runs the upload and the answer side by side until the answer has ended, or the upload has failed in a way
@@ -218,10 +254,9 @@ async fn both(
                 Ok(()) => uploaded(),
                 Err(UploadFault::EndpointClosed) => given_up(),
                 Err(_) if begun != 0 => {
-                    let reason = "client broke off its body within its answer";
                     return Poll::Ready(Transfer::Answer(DownloadEnd::Cut {
                         status: begun,
-                        reason,
+                        reason: CLIENT_BROKE_OFF,
                         next: Next::Reset,
                     }));
                 }

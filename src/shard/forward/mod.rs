@@ -14,7 +14,7 @@ use std::rc::Rc;
 use crate::{
     shared::record::Delivery,
     stage::{
-        balance,
+        balance::{self, Wish},
         refusal::{Code, Refusal},
         retry::{self, Answered, Cause, Failure, Repetition, Sent},
         settle::Outcome,
@@ -84,8 +84,9 @@ pub(super) async fn carry<'s>(
             let unreachable = failure.cause == Cause::Connect;
             let skip = unreachable.then(|| permit.endpoint());
             source = if unreachable { Source::PoolFirst } else { Source::FreshOnly };
-            let next = balance::pick(cluster, skip, &mut shard.desk.borrow_mut().rng);
-            if let Some(next) = next {
+            let wish = Wish { skip, affinity: permit.affinity() };
+            let next = balance::pick(cluster, wish, &mut shard.desk.borrow_mut().rng);
+            if let Ok(next) = next {
                 permit = next;
                 continue;
             }

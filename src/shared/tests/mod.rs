@@ -271,10 +271,13 @@ fn many_threads_never_admit_more() {
 #[test]
 fn nobody_enters_on_what_is_no_longer_so() {
     let load = Load::new();
-    assert!(load.enter(0) && load.enter(1) && !load.enter(1));
+    let at_first = load.look();
+    assert!(load.enter(at_first) && !load.enter(at_first) && load.enter(load.look()));
     assert_eq!(load.in_flight(), 2);
+    let full = load.look();
     load.leave();
-    assert!(!load.enter(2) && load.enter(1));
+    assert!(!load.enter(full) && load.enter(load.look()));
+    assert_eq!((load.in_flight(), load.look().begun()), (2, 3));
 }
 
 #[test]

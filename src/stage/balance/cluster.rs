@@ -4,8 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::shared::{
     load::Load,
-    meters::{ClusterMeters, PerShard},
+    meters::{ClusterMeters, EndpointMeters, PerShard},
+    standing::{Standing, UNBOUNDED},
 };
+
+use super::{Balance, Trip, candidates::Candidate};
 
 /// A service and the endpoints that provide it.
 #[derive(Debug)]
@@ -14,6 +17,10 @@ pub struct Cluster {
     pub name: Box<str>,
     /// Its place among the clusters of the snapshot.
     pub index: u16,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// When an endpoint that fails is suspected.
+    pub trip: Trip,
     /// How long a connection may take to be made, in milliseconds.
     pub connect_timeout_ms: u64,
     /// How long an answer may take to begin, or to go on, in milliseconds.
@@ -39,10 +46,25 @@ pub struct Endpoint {
     pub index: u16,
     /// Its place among all endpoints there have been since the process began.
     pub slot: usize,
-    /// Its share relative to the others, at least one.
+    /// Its share relative to the others as configured, at least one. What it is in effect is in its standing.
     pub weight: u32,
+    /// The most exchanges in flight; `UNBOUNDED` if there is no such bound.
+    pub in_flight_max: u32,
+    /// Its name as a number, the same in every process.
+    pub identity: u64,
     /// Its exchanges in flight, over all shards.
     pub load: Arc<Load>,
+    /// What it may be given at this moment.
+    pub standing: Arc<Standing>,
+    /// How its attempts went.
+    pub meters: Arc<PerShard<EndpointMeters>>,
+}
+
+impl Cluster {
+    /// Whether all endpoints can have as many in flight as they may.
+    pub fn is_bounded(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.in_flight_max < UNBOUNDED)
+    }
 }
 
 /// One exchange counted in at an endpoint.
@@ -50,12 +72,18 @@ pub struct Endpoint {
 pub struct Permit<'s> {
     cluster: &'s Cluster,
     endpoint: &'s Endpoint,
+    affinity: Option<u64>,
 }
 
 impl<'s> Permit<'s> {
-    /// Counts in, if there are still `seen` in flight.
-    pub(super) fn enter(cluster: &'s Cluster, endpoint: &'s Endpoint, seen: u32) -> Option<Self> {
-        endpoint.load.enter(seen).then(|| Self { cluster, endpoint })
+    /// Counts in, if all is still as it was seen.
+    pub(super) fn enter(
+        cluster: &'s Cluster,
+        candidate: &Candidate<'s>,
+        affinity: Option<u64>,
+    ) -> Option<Self> {
+        let endpoint = candidate.endpoint;
+        endpoint.load.enter(candidate.seen).then(|| Self { cluster, endpoint, affinity })
     }
 
     /// The cluster.
@@ -66,6 +94,11 @@ impl<'s> Permit<'s> {
     /// The endpoint.
     pub fn endpoint(&self) -> &'s Endpoint {
         self.endpoint
+    }
+
+    /// Whom the request is for, where that decides.
+    pub fn affinity(&self) -> Option<u64> {
+        self.affinity
     }
 }
 

@@ -1,25 +1,128 @@
 //! Which endpoint of a cluster takes the exchange.
 //!
-//! Least connections, exact over shards: every shard counts in the same padded word per endpoint. A
-//! [`Permit`] is one exchange counted in; dropping it counts it out, on every path.
+//! Every policy is exact over shards: all shards count in the same padded words, and whoever chose on what another
+//! shard has changed meanwhile chooses again. A [`Permit`] is one exchange counted in; dropping it counts it out, on
+//! every path. Who may be chosen at all, and with which weight, is control's business; see `shared/standing.rs`.
 
+mod affinity;
+mod candidates;
 mod cluster;
+mod experience;
+mod hash;
+mod latency;
 mod least_connections;
+mod random;
+mod round_robin;
 
+pub use affinity::{HashBy, affinity};
 pub use cluster::{Cluster, Endpoint, Permit};
+pub use experience::{Fault, Faults, Finding, Trip, note};
+pub use round_robin::{first_turn, round};
 
-/// Chooses an endpoint and counts the exchange in; `None` when there is none but `skip`.
-pub fn pick<'s>(
-    cluster: &'s Cluster,
-    skip: Option<&Endpoint>,
-    rng: &mut fastrand::Rng,
-) -> Option<Permit<'s>> {
-    loop {
-        let (endpoint, in_flight) = least_connections::choose(&cluster.endpoints, skip, rng)?;
-        // Another shard may have counted itself in since we looked; then this is no longer the one to take.
-        // Each time round some shard has got on, so this ends.
-        if let Some(permit) = Permit::enter(cluster, endpoint, in_flight) {
-            return Some(permit);
+use candidates::{Candidate, Trust};
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The fewest exchanges in flight for its weight.
+    LeastConnections,
+    /// The least time to wait: what an answer takes, times those in flight.
+    Latency,
+    /// One after the other, as often as its weight says.
+    RoundRobin,
+    /// Two by chance, and of those the less loaded one.
+    Random,
+    /// By what the request says about whom it is for: the same goes to the same.
+    Hash(HashBy),
+}
+
+impl Balance {
+    /// As the configuration spells it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::LeastConnections => "least-connections",
+            Self::Latency => "latency",
+            Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+            Self::Hash(_) => "hash",
+        }
+    }
+
+    /// What is hashed, as the configuration spells it.
+    pub fn hash_by(&self) -> Option<String> {
+        match self {
+            Self::Hash(by) => Some(by.to_string()),
+            _ => None,
         }
     }
 }
+
+/// What is asked of a choice besides the policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// Not this one.
+    pub skip: Option<&'a Endpoint>,
+    /// Whom the request is for; see [`affinity`]. Chosen otherwise when absent.
+    pub affinity: Option<u64>,
+}
+
+/// Why no endpoint takes the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPermit {
+    /// There is none that may be chosen.
+    NoEndpoint,
+    /// There are, and all of them have as many in flight as they may.
+    AllFull,
+}
+
+/// Chooses an endpoint and counts the exchange in.
+///
+/// # Errors
+/// Why that is not possible.
+pub fn pick<'s>(
+    cluster: &'s Cluster,
+    wish: Wish<'_>,
+    rng: &mut fastrand::Rng,
+) -> Result<Permit<'s>, NoPermit> {
+    loop {
+        let chosen = match choose(cluster, wish, Trust::Unsuspected, rng) {
+            // All that is left is suspect, and better than nothing until control has looked.
+            None => choose(cluster, wish, Trust::Anyone, rng),
+            chosen => chosen,
+        };
+        let Some(mut candidate) = chosen else {
+            return Err(candidates::why_none(&cluster.endpoints, wish.skip));
+        };
+        // Another shard may have counted itself in since we looked; then this is no longer the one to take.
+        // Each time round some shard has got on, so this ends.
+        loop {
+            if let Some(permit) = Permit::enter(cluster, &candidate, wish.affinity) {
+                return Ok(permit);
+            }
+            // A turn that was taken is used, whatever the load is by now.
+            candidate = match candidate.again() {
+                Some(again) if cluster.balance == Balance::RoundRobin => again,
+                _ => break,
+            };
+        }
+    }
+}
+
+fn choose<'s>(
+    cluster: &'s Cluster,
+    wish: Wish<'_>,
+    trust: Trust,
+    rng: &mut fastrand::Rng,
+) -> Option<Candidate<'s>> {
+    let all = candidates::Candidates { endpoints: &cluster.endpoints, skip: wish.skip, trust };
+    match (&cluster.balance, wish.affinity) {
+        (Balance::Hash(_), Some(affinity)) => hash::choose(all, affinity),
+        (Balance::LeastConnections | Balance::Hash(_), _) => least_connections::choose(all, rng),
+        (Balance::Latency, _) => latency::choose(all, rng),
+        (Balance::RoundRobin, _) => round_robin::choose(all),
+        (Balance::Random, _) => random::choose(all, rng),
+    }
+}
+
+#[cfg(test)]
+mod tests;
