@@ -182,6 +182,43 @@ fn the_readme_prints_the_defaults_the_code_reads() {
     assert!(readme.contains(&table), "README.md: replace the table of defaults by\n{table}");
 }
 
+/// One table says what is wanted of a machine; these files say it in other words.
+#[test]
+fn the_files_of_the_tuning_kit_are_what_the_commands_do() {
+    use tollgate::tuning::knobs;
+    let tuning = root().join("tuning");
+    for (name, text) in [
+        ("sysctl.d/60-tollgate.conf", knobs::plain_sysctls()),
+        ("limits.d/60-tollgate.conf", knobs::limits_file()),
+        ("systemd/tollgate.service.d/50-tune.conf", knobs::drop_in()),
+        ("tuned/tollgate/tuned.conf", knobs::tuned_profile()),
+    ] {
+        let found = fs::read_to_string(tuning.join(name)).unwrap_or_default();
+        assert!(found == text, "tuning/{name}: replace it by\n{text}");
+    }
+    let readme = fs::read_to_string(tuning.join("README.md")).unwrap();
+    let table = knobs::markdown();
+    assert!(readme.contains(&table), "tuning/README.md: replace the tables of knobs by\n{table}");
+    // The unit says by itself what the drop-in adds to one that does not.
+    let unit = fs::read_to_string(tuning.join("systemd/tollgate.service")).unwrap();
+    let drop_in = knobs::drop_in();
+    for line in drop_in.lines().filter(|line| line.contains('=')) {
+        assert!(unit.lines().any(|own| own == line), "tuning/systemd/tollgate.service lacks {line}");
+    }
+    // Two lists of system calls are one.
+    let mut of_unit: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+        .flat_map(str::split_whitespace)
+        .collect();
+    of_unit.sort_unstable();
+    let profile = fs::read_to_string(tuning.join("seccomp/tollgate.json")).unwrap();
+    let profile: serde_json::Value = serde_json::from_str(&profile).unwrap();
+    let names = profile["syscalls"][0]["names"].as_array().unwrap();
+    let of_profile: Vec<&str> = names.iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(of_unit, of_profile, "tuning/systemd/tollgate.service and tuning/seccomp/tollgate.json");
+}
+
 #[test]
 fn the_story_has_the_nine_steps() {
     let story = fs::read_to_string(root().join("src/ARCHITECTURE.md")).unwrap();

@@ -40,6 +40,7 @@ mod proxied;
 mod quotas;
 mod reload;
 mod revocation;
+mod sandbox;
 mod slow;
 mod steering;
 mod tokens;

@@ -54,8 +54,7 @@ pub fn limits_file() -> String {
     )
 }
 
-/// A profile for `tuned`, which would otherwise set again what it thinks right. What its parent has already is left out
-/// only if it is the same.
+/// A profile for `tuned`, which would otherwise set again what it thinks right.
 pub fn tuned_profile() -> String {
     let mut text =
         "# What `tollgate tune` sets, as a child of a profile that comes with tuned. See tuning/README.md.\n\
