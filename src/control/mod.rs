@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod config;
 pub mod dashboard;
 pub mod explain;
+mod followed_file;
 pub mod heritage;
 pub mod issuers;
 pub mod lasting;
