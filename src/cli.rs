@@ -13,6 +13,7 @@ use crate::{
         admin_client::{self, Errand, NoAnswer},
         api_key,
         config::{self, Issues, compile, environment},
+        discovery::Discovery,
         explain::{self, Question},
         listening::Given,
         revocation::Revocations,
@@ -349,7 +350,8 @@ fn explain(
     let head_bytes_max = plan.bounds.head_bytes_max;
     let revocations =
         Revocations::start(plan.revocation.clone(), now.unix_seconds()).map_err(StartError::Refused)?;
-    let snapshot = compile::compile(plan, 1, None).map_err(StartError::Refused)?;
+    let addresses = Discovery::begin(&plan).addresses();
+    let snapshot = compile::compile(plan, &addresses, 1, None).map_err(StartError::Refused)?;
     let mut desk = Desk::new(0, fastrand::Rng::new());
     desk.revoked = revocations.cell().reader();
     let question = Question { method, target, fields: headers, peer, head_bytes_max };

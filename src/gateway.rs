@@ -29,6 +29,7 @@ use crate::{
             Plan, compile,
             plan::{DriverChoice, LogSink},
         },
+        discovery::{self, Discovery},
         heritage::Heritage,
         issuers,
         lasting::Lasting,
@@ -150,10 +151,12 @@ impl Gateway {
         let now_s = Clock::new().now().unix_seconds();
         let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
         let revocations = Arc::new(revocations);
+        let discovery = Arc::new(Discovery::begin(&plan));
+        let (clusters, addresses) = (plan.clusters.clone(), discovery.addresses());
         let snapshot = Arc::new(
             match &heritage {
-                Some(heritage) => compile::succeed(plan, shards, heritage),
-                None => compile::compile(plan, shards, None),
+                Some(heritage) => compile::succeed(plan, &addresses, shards, heritage),
+                None => compile::compile(plan, &addresses, shards, None),
             }
             .map_err(StartError::Refused)?,
         );
@@ -228,6 +231,7 @@ impl Gateway {
             shards: meters,
             lifecycle,
             log: log_counts,
+            discovery: Arc::clone(&discovery),
             revocations,
             monitor: Arc::default(),
             changes: Arc::default(),
@@ -238,7 +242,16 @@ impl Gateway {
         };
         let view = Arc::new(ArcSwap::from_pointee(view));
         let generations = log.as_ref().map(AccessLog::generations);
-        let reloader = Reloader::new(path, lasting, shards, published, Arc::clone(&view), generations);
+        let reloader = Reloader::new(
+            path,
+            lasting,
+            shards,
+            clusters,
+            Arc::clone(&discovery),
+            published,
+            Arc::clone(&view),
+            generations,
+        );
         for (address, opening) in &listeners.addresses {
             match opening {
                 Opening::Plain => tracing::info!("listening on {address}"),
@@ -248,6 +261,7 @@ impl Gateway {
         let listen = listeners.addresses.iter().map(|&(address, _)| address).collect();
         tracing::info!("admin on {admin}");
         let reloader = Arc::new(reloader);
+        discovery::start(&discovery, &reloader).map_err(no_thread)?;
         let bequest = Arc::new(Bequest { origin, listening, on_epoll });
         Ok(Self {
             listen,

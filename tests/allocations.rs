@@ -22,6 +22,7 @@ use tollgate::{
     },
     control::{
         config::{self, compile},
+        discovery::Addresses,
         token::{Claims, mint},
     },
     http::{
@@ -118,7 +119,7 @@ fn snapshot() -> (Snapshot, String) {
     let issued_s = Clock::new().now().unix_seconds();
     let claims = Claims { consumer: "acme", scope: Some("payments:write"), ttl_s: 600, issued_s };
     let token = mint(&plan.key_sets[0], None, &claims).unwrap();
-    (compile::compile(plan, 1, None).unwrap(), token)
+    (compile::compile(plan, &Addresses::default(), 1, None).unwrap(), token)
 }
 
 /// What one shard has around a request.

@@ -15,6 +15,7 @@ use tollgate::{
     base::clock::{Clock, Moment},
     control::{
         config::{self, compile},
+        discovery::Addresses,
         token::{Claims, mint},
     },
     stage::snapshot::Snapshot,
@@ -73,7 +74,11 @@ cluster = "payments"
         issued_s: now.unix_seconds(),
     };
     let token = mint(&plan.key_sets[0], None, &claims).expect("the key set has a key");
-    (compile::compile(plan, 1, None).expect("the endpoints have addresses"), token, now)
+    (
+        compile::compile(plan, &Addresses::default(), 1, None).expect("the endpoints have addresses"),
+        token,
+        now,
+    )
 }
 
 /// What a partner's program sends.

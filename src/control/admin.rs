@@ -35,7 +35,9 @@ use self::{
     trouble::trouble,
 };
 
-use super::{apis, catalogue, dashboard, metrics, monitor::live, reload::Reloader, revocation, view::View};
+use super::{
+    apis, catalogue, dashboard, discovery, metrics, monitor::live, reload::Reloader, revocation, view::View,
+};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -63,6 +65,7 @@ impl Admin {
         let revocations = revocation::api::router(Arc::clone(&self.view.load().revocations));
         let (apis, catalogue) =
             (apis::router(Arc::clone(&self.view)), catalogue::router(Arc::clone(&self.view)));
+        let discovery = discovery::router(Arc::clone(&self.view));
         let monitor = live::router(Arc::clone(&self.view));
         let changes = changes::router(Arc::clone(&self.view.load().changes));
         let guard = middleware::from_fn_with_state(Arc::clone(&self.view), guard::guard);
@@ -80,6 +83,7 @@ impl Admin {
             .merge(revocations)
             .merge(apis)
             .merge(catalogue)
+            .merge(discovery)
             .merge(monitor)
             .merge(dashboard::router())
             .merge(changes)
@@ -125,6 +129,7 @@ async fn clusters(State(admin): State<Admin>) -> Json<Value> {
                 json!({
                     "endpoint": endpoint.name,
                     "address": endpoint.address.to_string(),
+                    "host": endpoint.host,
                     "state": "up",
                     "reason": "no health check is configured",
                     "weight": endpoint.weight,

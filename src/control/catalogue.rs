@@ -58,7 +58,7 @@ fn render(snapshot: &Snapshot, now_s: i64) -> Markup {
             body {
                 header { h1 { "Catalogue" } nav { a href="/" { "Dashboard" } } }
                 main {
-                    @for api in &snapshot.apis { (api_section(snapshot, api, now_s)) }
+                    @for api in snapshot.apis.iter() { (api_section(snapshot, api, now_s)) }
                     @let (alone, any): (Vec<&Route>, bool) = routes_alone(snapshot);
                     @if any {
                         section { h2 { "Routes without an API" } (route_table(snapshot, &alone)) }

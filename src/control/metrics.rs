@@ -23,6 +23,7 @@ use crate::{
 };
 
 use super::{
+    discovery,
     performance::performance,
     view::{PHASES, View},
 };
@@ -56,6 +57,7 @@ impl Collector for Metrics {
         let view = &*self.0;
         requests(&mut out, view)?;
         connections(&mut out, view)?;
+        discovery::metrics(&mut out, view)?;
         decisions(&mut out, view)?;
         process(&mut out, view)?;
         performance(&mut out, view)
@@ -122,7 +124,7 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
         &[(none, prefaces)],
     )?;
     let mut upstream = Vec::new();
-    for cluster in &view.snapshot.clusters {
+    for cluster in view.snapshot.clusters.iter() {
         let sum = |counter: fn(&ClusterMeters) -> &_| cluster.meters.sum(counter);
         let active = sum(|meters| &meters.connections_active);
         let idle = sum(|meters| &meters.connections_idle);
@@ -136,11 +138,18 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.counters("tollgate_upstream_dials", "Connections made to endpoints", &dials)?;
     let mut up = Vec::new();
     let mut load = Vec::new();
-    for cluster in &view.snapshot.clusters {
+    for cluster in view.snapshot.clusters.iter() {
         for endpoint in &cluster.endpoints {
             let labels = [("cluster", &*cluster.name), ("endpoint", &*endpoint.name)];
             up.push((labels, 1));
             load.push((labels, u64::from(endpoint.load.in_flight())));
+        }
+    }
+    // What has left is shown until its last exchange has ended.
+    for (cluster, endpoint) in view.snapshot.departed.iter() {
+        let in_flight = u64::from(endpoint.load.in_flight());
+        if in_flight > 0 {
+            load.push(([("cluster", &**cluster), ("endpoint", &*endpoint.name)], in_flight));
         }
     }
     out.gauges("tollgate_endpoint_up", "Whether the endpoint may be chosen", &up)?;
@@ -194,7 +203,7 @@ fn decisions(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.gauge("tollgate_revocation_file_current", help, u64::from(current))?;
     let mut current = Vec::new();
     let mut fetches = Vec::new();
-    for set in &view.snapshot.key_sets {
+    for set in view.snapshot.key_sets.iter() {
         if let Some(issued) = &set.issued {
             current.push(([("jwt", &*set.name)], u64::from(issued.is_current())));
             fetches.push(([("jwt", &*set.name)], issued.fetches()));

@@ -12,6 +12,7 @@ pub mod apis;
 pub mod catalogue;
 pub mod config;
 pub mod dashboard;
+pub mod discovery;
 pub mod explain;
 mod followed_file;
 pub mod heritage;

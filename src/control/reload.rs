@@ -17,7 +17,8 @@ use crate::{shared::standing::WEIGHT_UNIT, stage::snapshot::Snapshot};
 
 use super::{
     access_log::Generations,
-    config::{self, compile},
+    config::{self, cluster::ClusterPlan, compile},
+    discovery::Discovery,
     issuers,
     lasting::Lasting,
     view::{Told, View},
@@ -33,8 +34,9 @@ pub struct Reloader {
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
     log: Option<Generations>,
-    /// Held while a reload is under way.
-    turn: Mutex<()>,
+    /// What the clusters in force were planned as; held while something else is put in force.
+    turn: Mutex<Vec<ClusterPlan>>,
+    discovery: Arc<Discovery>,
     /// How the last one went.
     last: Mutex<Option<Report>>,
 }
@@ -61,15 +63,20 @@ impl Report {
 
 impl Reloader {
     /// One for the process that runs `lasting` with `shards` shards.
+    /// `clusters` are those of the configuration in force.
+    #[expect(clippy::too_many_arguments, reason = "made in one place, of things that are made apart")]
     pub fn new(
         path: Option<PathBuf>,
         lasting: Lasting,
         shards: usize,
+        clusters: Vec<ClusterPlan>,
+        discovery: Arc<Discovery>,
         snapshot: Arc<ArcSwap<Snapshot>>,
         view: Arc<ArcSwap<View>>,
         log: Option<Generations>,
     ) -> Self {
-        Self { path, lasting, shards, snapshot, view, log, turn: Mutex::default(), last: Mutex::default() }
+        let turn = Mutex::new(clusters);
+        Self { path, lasting, shards, turn, discovery, snapshot, view, log, last: Mutex::default() }
     }
 
     /// How the last reload went, if there was one.
@@ -78,7 +85,7 @@ impl Reloader {
     }
 
     /// Keeps reloads waiting for as long as what is returned lives: what is in force stays so.
-    pub fn hold(&self) -> MutexGuard<'_, ()> {
+    pub fn hold(&self) -> MutexGuard<'_, Vec<ClusterPlan>> {
         lock(&self.turn)
     }
 
@@ -89,8 +96,8 @@ impl Reloader {
 
     /// Reads the file and puts it in force. Reads files and resolves names: may take its time.
     pub fn reload(&self) -> Report {
-        let _turn = lock(&self.turn);
-        let (mistakes, needs_restart) = match self.put_in_force() {
+        let mut turn = lock(&self.turn);
+        let (mistakes, needs_restart) = match self.put_in_force(&mut turn) {
             Ok(needs_restart) => (Vec::new(), needs_restart),
             Err(mistakes) => (mistakes, Vec::new()),
         };
@@ -102,7 +109,7 @@ impl Reloader {
         report
     }
 
-    fn put_in_force(&self) -> Result<Vec<String>, Vec<String>> {
+    fn put_in_force(&self, clusters: &mut Vec<ClusterPlan>) -> Result<Vec<String>, Vec<String>> {
         let path = self.path.as_deref().ok_or_else(|| {
             vec![
                 "this gateway was started without a configuration file, there is nothing to reload"
@@ -117,8 +124,35 @@ impl Reloader {
         let needs_restart = self.lasting.keep(&mut plan);
         let told = Told::of(&plan);
         let before = self.snapshot.load_full();
-        let snapshot = compile::compile(plan, self.shards, Some(&before)).map_err(|mistake| vec![mistake])?;
+        let (planned, resolve) = (plan.clusters.clone(), plan.resolve.clone());
+        let introduced = self.discovery.introduce(&plan)?;
+        let snapshot = compile::compile(plan, &introduced.addresses, self.shards, Some(&before))
+            .map_err(|mistake| vec![mistake])?;
         issuers::introduce(&snapshot)?;
+        self.discovery.adopt(&resolve, &planned, introduced);
+        *clusters = planned;
+        self.publish(snapshot, told);
+        Ok(needs_restart)
+    }
+
+    /// Puts the endpoints in force that are there now by `discovery`, if they are others than before. Takes no time.
+    pub fn relocate(&self) {
+        let mut clusters = lock(&self.turn);
+        for list in clusters.iter_mut().filter_map(|cluster| cluster.list.as_mut()) {
+            if let Some(entries) = self.discovery.listed(&list.path) {
+                list.entries = entries;
+            }
+        }
+        self.discovery.keep_only(&clusters);
+        let before = self.snapshot.load_full();
+        let addresses = self.discovery.addresses();
+        if let Some(snapshot) = compile::relocate(&clusters, &addresses, self.shards, &before) {
+            let told = self.view.load().told.clone();
+            self.publish(snapshot, told);
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot, told: Told) {
         let snapshot = Arc::new(snapshot);
         if let Some(log) = &self.log {
             log.add(Arc::clone(&snapshot));
@@ -129,7 +163,6 @@ impl Reloader {
             endpoint.standing.publish(endpoint.weight * WEIGHT_UNIT, endpoint.in_flight_max);
         }
         self.snapshot.store(snapshot);
-        Ok(needs_restart)
     }
 }
 

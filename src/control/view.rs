@@ -23,6 +23,7 @@ use super::{
     access_log::{ConsumerKey, LogCounts},
     admin::{bearer::BearerToken, changes::Changes},
     config::{Plan, monitor::MonitorPlan, view},
+    discovery::Discovery,
     monitor::Monitor,
     revocation::Revocations,
 };
@@ -40,6 +41,8 @@ pub struct View {
     pub lifecycle: Arc<Lifecycle>,
     /// What the log writer has done; absent when there is no log.
     pub log: Option<Arc<LogCounts>>,
+    /// What host names stand for and files list.
+    pub discovery: Arc<Discovery>,
     /// The deny list.
     pub revocations: Arc<Revocations>,
     /// What is kept in mind of the last minutes.
@@ -117,6 +120,7 @@ impl View {
             shards: Arc::clone(&self.shards),
             lifecycle: Arc::clone(&self.lifecycle),
             log: self.log.clone(),
+            discovery: Arc::clone(&self.discovery),
             revocations: Arc::clone(&self.revocations),
             monitor: Arc::clone(&self.monitor),
             changes: Arc::clone(&self.changes),

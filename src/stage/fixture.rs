@@ -76,6 +76,7 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
     let endpoints = weights.iter().enumerate().map(|(index, &weight)| Endpoint {
         address: ([127, 0, 0, 1], 9_001 + u16::try_from(index).unwrap()).into(),
         name: format!("127.0.0.1:{}", 9_001 + index).into(),
+        host: None,
         index: u16::try_from(index).unwrap(),
         slot: index,
         weight,
@@ -102,11 +103,12 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
 pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
     Snapshot {
         generation: 1,
-        routes: RouteTable::new(routes),
+        routes: RouteTable::new(routes).into(),
         key_sets: [keys()].into(),
-        consumers: Consumers::new(Vec::new(), ApiKeys::new(Vec::new(), SipHasher13::new())),
+        consumers: Consumers::new(Vec::new(), ApiKeys::new(Vec::new(), SipHasher13::new())).into(),
         clusters: [cluster(&[1, 1])].into(),
-        apis: Box::default(),
+        departed: Arc::default(),
+        apis: Arc::default(),
         slots: 2,
         trusted_proxies: TrustedProxies::default(),
         hasher: SipHasher13::new(),

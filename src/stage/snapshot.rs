@@ -1,10 +1,15 @@
 //! A snapshot: one generation of everything the decisions look up, immutable once published.
+//!
+//! What one generation has in common with the next is shared, so that other endpoints for a cluster are another
+//! snapshot and not another copy of the configuration.
+
+use std::sync::Arc;
 
 use siphasher::sip128::SipHasher13;
 
 use super::{
     auth::KeySet,
-    balance::Cluster,
+    balance::{Cluster, Endpoint},
     client::TrustedProxies,
     consumer::Consumers,
     headroom::Ceilings,
@@ -13,20 +18,23 @@ use super::{
 };
 
 /// One generation of compiled configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Its number; the first is one.
     pub generation: u64,
     /// All routes.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// All key sets.
-    pub key_sets: Box<[KeySet]>,
+    pub key_sets: Arc<[KeySet]>,
     /// Consumers that are known beforehand.
-    pub consumers: Consumers,
+    pub consumers: Arc<Consumers>,
     /// All APIs with their versions.
-    pub apis: Box<[Api]>,
+    pub apis: Arc<[Api]>,
     /// All clusters.
-    pub clusters: Box<[Cluster]>,
+    pub clusters: Arc<[Cluster]>,
+    /// Endpoints that earlier snapshots had and this one has not, with the names of their clusters: what is still in
+    /// flight there ends, and one that comes back has its slot and its load again. The last to leave stands last.
+    pub departed: Arc<[(Box<str>, Endpoint)]>,
     /// Slots that endpoints of this or an earlier snapshot have had. None is ever given to another endpoint:
     /// a connection kept under a slot goes where the slot says.
     pub slots: usize,

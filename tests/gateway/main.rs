@@ -22,6 +22,7 @@ mod corpus;
 mod corpus_peers;
 mod dashboard;
 mod delivery;
+mod discovery;
 mod drain;
 mod explain;
 mod faults;

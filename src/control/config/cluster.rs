@@ -1,14 +1,11 @@
 //! `[[cluster]]`: a service, how one of its endpoints is chosen, and what it takes to be one.
 
-use std::collections::HashMap;
+use std::path::Path;
 
-use crate::{
-    http::head::is_authority,
-    shared::standing::UNBOUNDED,
-    stage::balance::{Balance, HashBy},
-};
+use crate::stage::balance::{Balance, HashBy};
 
 use super::{
+    endpoints::{self, EndpointPlan, ListPlan, WEIGHT_MAX},
     issue::Issues,
     limits::is_field_name,
     reader::{Field, Section},
@@ -20,25 +17,26 @@ pub(super) struct Cluster {
     pub(super) name: Option<Field<String>>,
     balance: Field<String>,
     hash_by: Option<Field<String>>,
-    max_in_flight: Option<u64>,
+    pub(super) max_in_flight: Option<u64>,
     connect_timeout_ms: u64,
     response_timeout_ms: u64,
     idle_timeout_ms: u64,
     idle_connections: u64,
-    endpoints: Vec<Endpoint>,
-    at: usize,
-    path: String,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) endpoints_file: Option<Field<String>>,
+    pub(super) at: usize,
+    pub(super) path: String,
 }
 
-struct Endpoint {
-    address: Option<Field<String>>,
-    weight: u64,
-    max_in_flight: Option<u64>,
+pub(super) struct Endpoint {
+    pub(super) address: Option<Field<String>>,
+    pub(super) weight: u64,
+    pub(super) max_in_flight: Option<u64>,
 }
 
 /// One `[[cluster]]` that can be run.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClusterPlan {
     pub name: String,
     pub balance: Balance,
@@ -47,17 +45,14 @@ pub struct ClusterPlan {
     pub idle_timeout_ms: u64,
     pub idle_connections: usize,
     pub endpoints: Vec<EndpointPlan>,
+    pub list: Option<ListPlan>,
 }
 
-/// One endpoint.
-#[derive(Debug)]
-pub struct EndpointPlan {
-    /// Host name or address, and port.
-    pub address: String,
-    /// Its share.
-    pub weight: u32,
-    /// The most exchanges in flight.
-    pub in_flight_max: u32,
+impl ClusterPlan {
+    /// The endpoints that the configuration lists, then those of the file.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &EndpointPlan> {
+        self.endpoints.iter().chain(self.list.iter().flat_map(|list| &list.entries))
+    }
 }
 
 const MILLISECOND: u64 = 1;
@@ -81,6 +76,7 @@ pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
             .into_iter()
             .map(|endpoint| read_endpoint(endpoint, issues))
             .collect(),
+        endpoints_file: section.text("endpoints_file"),
         at: section.at(),
         path: section.path().to_owned(),
     };
@@ -91,7 +87,7 @@ pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
 fn read_endpoint(mut section: Section<'_, '_>, issues: &Issues) -> Endpoint {
     let endpoint = Endpoint {
         address: section.required_text("address"),
-        weight: number(&mut section, "weight", 1..=65_535, issues),
+        weight: number(&mut section, "weight", 1..=WEIGHT_MAX, issues),
         max_in_flight: optional_number(&mut section, "max_in_flight", 1..=IN_FLIGHT_MAX, issues),
     };
     section.finish();
@@ -99,32 +95,9 @@ fn read_endpoint(mut section: Section<'_, '_>, issues: &Issues) -> Endpoint {
 }
 
 /// Checks `cluster`; `None` if some mistake left a hole.
-pub(super) fn plan(cluster: &Cluster, issues: &Issues) -> Option<ClusterPlan> {
+pub(super) fn plan(cluster: &Cluster, directory: &Path, issues: &Issues) -> Option<ClusterPlan> {
     let balance = balance(cluster, issues);
-    if cluster.endpoints.is_empty() {
-        issues.add(cluster.at, &format!("{}.endpoints", cluster.path), "at least one endpoint is needed");
-    }
-    let mut lines: HashMap<&str, usize> = HashMap::new();
-    let mut endpoints = Vec::new();
-    for endpoint in &cluster.endpoints {
-        let Some(address) = &endpoint.address else { continue };
-        let port = address.value.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if !is_authority(address.value.as_bytes()) || port.is_none_or(|port| port == 0) {
-            let message =
-                format!("\"{}\" is not a host and port; write for example \"127.0.0.1:9001\"", address.value);
-            address.wrong(issues, message);
-        }
-        if let Some(line) = lines.insert(&address.value, issues.line_of(address.at)) {
-            let message = format!("the endpoint stands on line {line} too; give it a weight instead");
-            address.wrong(issues, message);
-        }
-        let in_flight_max = endpoint.max_in_flight.or(cluster.max_in_flight);
-        endpoints.push(EndpointPlan {
-            address: address.value.clone(),
-            weight: u32::try_from(endpoint.weight).unwrap_or(1),
-            in_flight_max: in_flight_max.map_or(UNBOUNDED, |max| u32::try_from(max).unwrap_or(UNBOUNDED)),
-        });
-    }
+    let (endpoints, list) = endpoints::plan(cluster, directory, issues);
     Some(ClusterPlan {
         name: cluster.name.as_ref()?.value.clone(),
         balance: balance?,
@@ -133,6 +106,7 @@ pub(super) fn plan(cluster: &Cluster, issues: &Issues) -> Option<ClusterPlan> {
         idle_timeout_ms: cluster.idle_timeout_ms,
         idle_connections: usize::try_from(cluster.idle_connections).unwrap_or(usize::MAX),
         endpoints,
+        list,
     })
 }
 

@@ -1,9 +1,9 @@
-//! From the plan to the snapshot: names become places, addresses are looked up, tables are made.
+//! From the plan to the snapshot: names become places, host names become endpoints, tables are made.
 //!
 //! What counts and what is counted outlives a snapshot: a route, a cluster, an endpoint or a limit that
 //! stands in the new configuration as it did in the old one keeps its meters, its load and its keys.
 
-use std::{net::ToSocketAddrs, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use siphasher::sip128::SipHasher13;
 
@@ -26,7 +26,11 @@ use crate::{
 };
 
 use super::{
-    super::{heritage::Heritage, seed::seed},
+    super::{
+        discovery::{Addresses, Located, locate},
+        heritage::Heritage,
+        seed::seed,
+    },
     cluster::ClusterPlan,
     consumer::{ApiKeyPlan, ConsumerPlan},
     plan::{KeySetPlan, LogSink, Plan, RoutePlan},
@@ -34,24 +38,83 @@ use super::{
     versions,
 };
 
-/// Builds the snapshot of `plan` for `shards` shards: the first, or the one that follows `before`.
+/// Endpoints that have left and are remembered; of more, the first to leave are forgotten and would come back as others.
+const DEPARTED_MAX: usize = 1_024;
+
+/// Builds the snapshot of `plan`, with `addresses` for its host names, for `shards` shards: the first, or the one that
+/// follows `before`.
 ///
 /// # Errors
-/// An endpoint whose name has no address, or a system without random bytes.
-pub fn compile(plan: Plan, shards: usize, before: Option<&Snapshot>) -> Result<Snapshot, String> {
-    build(plan, shards, before, None)
+/// A system without random bytes.
+pub fn compile(
+    plan: Plan,
+    addresses: &Addresses,
+    shards: usize,
+    before: Option<&Snapshot>,
+) -> Result<Snapshot, String> {
+    build(plan, addresses, shards, before, None)
+}
+
+/// The snapshot that follows `before` when its `clusters` have other endpoints; none if they have not.
+pub fn relocate(
+    clusters: &[ClusterPlan],
+    addresses: &Addresses,
+    shards: usize,
+    before: &Snapshot,
+) -> Option<Snapshot> {
+    let is_same = clusters.iter().zip(before.clusters.iter()).all(|(plan, cluster)| {
+        let located = locate(plan, addresses);
+        let same = |now: &Located, then: &Endpoint| {
+            (now.address, now.weight, now.name.as_str()) == (then.address, then.weight, &*then.name)
+        };
+        located.len() == cluster.endpoints.len()
+            && located.iter().zip(&cluster.endpoints).all(|(now, then)| same(now, then))
+    });
+    if is_same {
+        return None;
+    }
+    let inheritance = Inheritance { before: Some(before), heritage: None, shards };
+    let mut slots = before.slots;
+    let clusters: Arc<[Cluster]> = clusters
+        .iter()
+        .enumerate()
+        .map(|(index, plan)| cluster(index, plan, addresses, &mut slots, inheritance))
+        .collect();
+    let departed = departed(&clusters, before);
+    Some(Snapshot { generation: before.generation + 1, clusters, departed, slots, ..before.clone() })
+}
+
+/// Those of `before` and before it that are not in `clusters`.
+fn departed(clusters: &[Cluster], before: &Snapshot) -> Arc<[(Box<str>, Endpoint)]> {
+    let is_there = |name: &str, endpoint: &Endpoint| {
+        let mut there = clusters.iter().filter(|cluster| *cluster.name == *name);
+        there.any(|cluster| cluster.endpoints.iter().any(|one| one.address == endpoint.address))
+    };
+    let last = before.clusters.iter().flat_map(|cluster| {
+        cluster.endpoints.iter().map(|endpoint| (cluster.name.clone(), endpoint.clone()))
+    });
+    let mut departed: Vec<_> = before.departed.iter().cloned().chain(last).collect();
+    departed.retain(|(name, endpoint)| !is_there(name, endpoint));
+    departed.drain(..departed.len().saturating_sub(DEPARTED_MAX));
+    departed.into()
 }
 
 /// Builds the first snapshot of a process that goes on counting where another one does.
 ///
 /// # Errors
 /// Those of [`compile`].
-pub fn succeed(plan: Plan, shards: usize, heritage: &Heritage) -> Result<Snapshot, String> {
-    build(plan, shards, None, Some(heritage))
+pub fn succeed(
+    plan: Plan,
+    addresses: &Addresses,
+    shards: usize,
+    heritage: &Heritage,
+) -> Result<Snapshot, String> {
+    build(plan, addresses, shards, None, Some(heritage))
 }
 
 fn build(
     plan: Plan,
+    addresses: &Addresses,
     shards: usize,
     before: Option<&Snapshot>,
     heritage: Option<&Heritage>,
@@ -69,10 +132,12 @@ fn build(
     let key_sets =
         plan.key_sets.into_iter().enumerate().map(|(index, set)| key_set(index, set, hasher, before));
     let mut slots = before.map_or(0, |before| before.slots);
-    let mut clusters = Vec::new();
-    for (index, cluster_plan) in plan.clusters.iter().enumerate() {
-        clusters.push(cluster(index, cluster_plan, &mut slots, inheritance)?);
-    }
+    let clusters: Arc<[Cluster]> = plan
+        .clusters
+        .iter()
+        .enumerate()
+        .map(|(index, plan)| cluster(index, plan, addresses, &mut slots, inheritance))
+        .collect();
     let workshop = Workshop { limit_keys: plan.bounds.limit_keys, hasher, consumers: &plan.consumers };
     let apis = versions::apis(&plan.apis, shards, before);
     let memberships = versions::memberships(&plan.routes, &plan.apis, &apis)?;
@@ -82,11 +147,12 @@ fn build(
     let routes = routes.collect();
     Ok(Snapshot {
         generation: before.map_or(1, |before| before.generation + 1),
-        routes: RouteTable::new(routes),
+        routes: RouteTable::new(routes).into(),
         key_sets: key_sets.collect(),
-        consumers: consumers(plan.consumers, hasher, before),
-        apis,
-        clusters: clusters.into(),
+        consumers: consumers(plan.consumers, hasher, before).into(),
+        apis: apis.into(),
+        departed: before.map_or_else(Arc::default, |before| departed(&clusters, before)),
+        clusters,
         slots,
         trusted_proxies: TrustedProxies::new(plan.trusted_proxies),
         hasher,
@@ -177,6 +243,13 @@ impl<'b> Inheritance<'b> {
         self.before?.clusters.iter().find(|cluster| *cluster.name == *name)
     }
 
+    /// The endpoint of this cluster at this address: there now, or before it left.
+    fn endpoint(self, cluster: &str, address: SocketAddr) -> Option<&'b Endpoint> {
+        let there = self.cluster(cluster).into_iter().flat_map(|cluster| &cluster.endpoints);
+        let departed = self.before?.departed.iter().filter(|(name, _)| **name == *cluster);
+        there.chain(departed.map(|(_, endpoint)| endpoint)).find(|known| known.address == address)
+    }
+
     fn limits(self, route: &str) -> &'b [Limit] {
         match self.route(route) {
             Some(before) => &before.limits,
@@ -192,28 +265,27 @@ impl<'b> Inheritance<'b> {
 fn cluster(
     index: usize,
     plan: &ClusterPlan,
+    addresses: &Addresses,
     slots: &mut usize,
     inheritance: Inheritance<'_>,
-) -> Result<Cluster, String> {
+) -> Cluster {
     let before = inheritance.cluster(&plan.name);
     let mut endpoints = Vec::new();
-    for (place, endpoint) in plan.endpoints.iter().enumerate() {
-        let address =
-            endpoint.address.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
-                format!("cluster \"{}\": the name of endpoint {} has no address", plan.name, endpoint.address)
-            })?;
-        let known =
-            before.and_then(|cluster| cluster.endpoints.iter().find(|known| known.address == address));
+    let all = locate(plan, addresses);
+    let count = all.len();
+    for (place, located) in all.into_iter().enumerate() {
+        let known = inheritance.endpoint(&plan.name, located.address);
         let newcomer = Endpoint {
-            address,
-            name: endpoint.address.as_str().into(),
+            address: located.address,
             index: place_of(place),
             slot: known.map_or(*slots, |known| known.slot),
-            weight: endpoint.weight,
-            in_flight_max: endpoint.in_flight_max,
-            identity: SipHasher13::new().hash(endpoint.address.as_bytes()).h1,
+            weight: located.weight,
+            in_flight_max: located.in_flight_max,
+            identity: SipHasher13::new().hash(located.name.as_bytes()).h1,
+            name: located.name.into(),
+            host: located.host.map(Into::into),
             load: Arc::new(Load::new()),
-            standing: Arc::new(Standing::new(endpoint.weight * WEIGHT_UNIT, endpoint.in_flight_max)),
+            standing: Arc::new(Standing::new(located.weight * WEIGHT_UNIT, located.in_flight_max)),
             meters: Arc::new(PerShard::new(inheritance.shards)),
         };
         endpoints.push(match known {
@@ -227,13 +299,13 @@ fn cluster(
                 *slots += 1;
                 let round = before.and_then(|before| balance::round(&before.endpoints)).unwrap_or(0);
                 let weight = newcomer.standing.terms().weight;
-                let turn = balance::first_turn(round, weight, place, plan.endpoints.len());
+                let turn = balance::first_turn(round, weight, place, count);
                 newcomer.load.put_off(turn);
                 newcomer
             }
         });
     }
-    Ok(Cluster {
+    Cluster {
         name: plan.name.as_str().into(),
         index: place_of(index),
         balance: plan.balance.clone(),
@@ -245,7 +317,7 @@ fn cluster(
         endpoints: endpoints.into(),
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
-    })
+    }
 }
 
 fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inheritance<'_>) -> Route {

@@ -15,6 +15,7 @@ use super::{
     limits::{self, Limit},
     monitor::{self, Monitor},
     reader::{Field, Section},
+    resolve::{self, Resolve},
     revocation::{self, Revocation},
     values::{
         bytes, defaulted, duration_ms, number, optional_bytes, optional_duration_ms, optional_number,
@@ -36,6 +37,7 @@ pub(super) struct File {
     pub(super) clusters: Vec<Cluster>,
     pub(super) apis: Vec<Api>,
     pub(super) routes: Vec<Route>,
+    pub(super) resolve: Resolve,
     pub(super) revocation: Revocation,
     pub(super) monitor: Monitor,
     pub(super) log: Log,
@@ -196,6 +198,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             .collect(),
         apis: root.sections("api").into_iter().map(api::read).collect(),
         routes: root.sections("route").into_iter().map(|section| read_route(section, issues)).collect(),
+        resolve: resolve::read(root.section("resolve"), issues),
         revocation: revocation::read(root.section("revocation"), issues),
         monitor: monitor::read(root.section("monitor"), issues),
         log: {

@@ -43,6 +43,7 @@ use super::{
     log,
     monitor::{self, MonitorPlan},
     reader::Field,
+    resolve::{self, ResolvePlan},
     revocation,
     values::one_of,
 };
@@ -80,6 +81,8 @@ pub struct Plan {
     pub apis: Vec<ApiPlan>,
     /// The routes.
     pub routes: Vec<RoutePlan>,
+    /// What host names stand for.
+    pub resolve: ResolvePlan,
     /// The deny list.
     pub revocation: RevocationPlan,
     /// How closely the gateway is watched.
@@ -233,7 +236,8 @@ pub(super) fn build(
 ) -> Option<Plan> {
     let secrets = Secrets { directory, environment };
     let key_sets: Vec<_> = file.jwts.iter().map(|jwt| key_set(jwt, &secrets, issues)).collect();
-    let clusters: Vec<_> = file.clusters.iter().map(|found| cluster::plan(found, issues)).collect();
+    let clusters: Vec<_> =
+        file.clusters.iter().map(|found| cluster::plan(found, directory, issues)).collect();
     let (api_names, apis) = api::plan(&file.apis, &file.routes, directory, issues);
     let names = Names {
         apis: api_names,
@@ -276,6 +280,7 @@ pub(super) fn build(
     if steering == Some(Choice::Cpu) && matches!(cpus, Ok(CpuChoice::None)) {
         file.steering.wrong(issues, "shards that are pinned nowhere (shards.cpus) have no CPU to steer by");
     }
+    let resolve = resolve::plan(&file.resolve, issues);
     let revocation = revocation::plan(&file.revocation, directory, issues);
     let admin = admin::plan(&file.admin, directory, issues);
     let shards = shard_count(&file.shards.count, issues);
@@ -314,6 +319,7 @@ pub(super) fn build(
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         apis: apis.into_iter().collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        resolve: resolve?,
         revocation,
         monitor: monitor::plan(&file.monitor, issues),
         log: log?,

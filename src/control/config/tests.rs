@@ -1,6 +1,7 @@
 //! Configurations: the good one, and every kind of mistake with its place.
 
 use super::*;
+use crate::control::discovery::Addresses;
 
 const GOOD: &str = r#"
 [listen]
@@ -65,8 +66,9 @@ fn a_good_file_is_understood() {
     assert_eq!(plan.timeouts.idle_ms, 60_000);
     assert_eq!(plan.key_sets[0].require, ["exp", "sub"]);
     assert!(!view::view(&plan).to_string().contains("kkkk"));
-    let snapshot = compile::compile(plan, 2, None).unwrap();
-    assert_eq!(snapshot.slots, 2);
+    let snapshot = compile::compile(plan, &Addresses::default(), 2, None).unwrap();
+    // The name has no address: nobody has looked it up.
+    assert_eq!(snapshot.slots, 1);
 }
 
 #[test]
@@ -246,4 +248,51 @@ fn the_demo_is_a_good_file() {
 fn a_template_with_an_unknown_field_is_refused_by_its_name() {
     let found = mistake("access = \"off\"", "access = \"off\"\nformat = \"{status} {pth}\"");
     assert!(found.ends_with("log.format: there is no field {pth}; did you mean {path}?"), "{found}");
+}
+
+#[test]
+fn endpoints_and_name_servers_have_their_mistakes() {
+    let nowhere = "endpoints_file = \"/nowhere/payments.endpoints\"\n[[route]]\nname = \"pay\"";
+    for (from, to, expected) in [
+        ("[[route]]\nname = \"pay\"", nowhere, "/nowhere/payments.endpoints: cannot be read"),
+        (
+            "{ address = \"127.0.0.1:9001\", weight = 2 }, { address = \"localhost:9002\" }",
+            "",
+            "cluster[0].endpoints: at least one endpoint is needed, here or in a file",
+        ),
+        ("[log]", "[resolve]\nservers = [\"dns.internal\"]\n[log]", "\"dns.internal\" is not an IP address"),
+        ("[log]", "[resolve]\nservers = []\n[log]", "resolve.servers: one to 8 servers"),
+        ("[log]", "[resolve]\nfamily = \"ipv5\"\n[log]", "resolve.family: \"ipv5\" is not one of"),
+        ("[log]", "[resolve]\nttl_min = \"10m\"\n[log]", "resolve.ttl_min: is longer than resolve.ttl_max"),
+    ] {
+        let said = mistake(from, to);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn other_endpoints_are_another_snapshot_and_who_comes_back_is_the_same() {
+    let plan = parse(Path::new("/etc/t.toml"), GOOD, &environment).unwrap();
+    let clusters = plan.clusters.clone();
+    let known = |ips: &[&str]| {
+        Addresses::from([("localhost".to_owned(), ips.iter().map(|ip| ip.parse().unwrap()).collect())])
+    };
+    let first = compile::compile(plan, &known(&["10.0.0.1", "10.0.0.2"]), 2, None).unwrap();
+    assert!(compile::relocate(&clusters, &known(&["10.0.0.1", "10.0.0.2"]), 2, &first).is_none());
+    let load = &first.clusters[0].endpoints[2].load;
+    assert!(load.enter(load.look()));
+    let second = compile::relocate(&clusters, &known(&["10.0.0.1"]), 2, &first).unwrap();
+    assert_eq!((second.generation, second.slots, second.clusters[0].endpoints.len()), (2, 3, 2));
+    assert_eq!(second.departed.len(), 1);
+    assert!(std::sync::Arc::ptr_eq(&first.routes, &second.routes), "shared");
+    let third = compile::relocate(&clusters, &known(&["10.0.0.2", "10.0.0.3"]), 2, &second).unwrap();
+    // Broken by a slot of another endpoint, whose connections it would be given, or a load that begins at nothing.
+    let back = &third.clusters[0].endpoints[1];
+    assert_eq!((back.slot, back.load.in_flight(), third.slots), (2, 1, 4));
+    assert_eq!(third.departed[0].1.name, "10.0.0.1:9002".into());
+    let many: Vec<String> = (0..2_000).map(|n| format!("10.1.{}.{}", n / 250, n % 250)).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let crowd = compile::relocate(&clusters, &known(&many), 2, &third).unwrap();
+    let alone = compile::relocate(&clusters, &known(&[]), 2, &crowd).unwrap();
+    assert_eq!(alone.departed.len(), 1_024, "the bound");
 }

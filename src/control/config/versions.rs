@@ -23,7 +23,7 @@ const LINES_BYTES_MAX: usize = 2048;
 /// The APIs of a snapshot.
 pub(super) fn apis(plans: &[ApiPlan], shards: usize, before: Option<&Snapshot>) -> Box<[Api]> {
     let known = |api: &str, version: &str| {
-        let apis = before.into_iter().flat_map(|before| &before.apis);
+        let apis = before.into_iter().flat_map(|before| before.apis.iter());
         let mut versions = apis.filter(|known| *known.name == *api).flat_map(|known| &known.versions);
         versions.find(|known| *known.name == *version).map(|known| Arc::clone(&known.callers))
     };

@@ -11,7 +11,7 @@ use crate::{
     tuning::steering::Choice,
 };
 
-use super::{api::ApiPlan, consumer::ConsumerPlan, plan::Plan};
+use super::{api::ApiPlan, consumer::ConsumerPlan, plan::Plan, resolve::Family};
 
 /// `plan` as JSON. Built field by field from an allow-list, so that a secret cannot slip in.
 pub fn view(plan: &Plan) -> Value {
@@ -60,6 +60,7 @@ pub fn view(plan: &Plan) -> Value {
                 "idle_timeout_ms": cluster.idle_timeout_ms,
                 "idle_connections": cluster.idle_connections,
                 "endpoints": endpoints,
+                "endpoints_file": cluster.list.as_ref().map(|list| &list.path),
             })
         })
         .collect();
@@ -122,6 +123,17 @@ pub fn view(plan: &Plan) -> Value {
             "critical_share": format!("{}%", plan.bounds.critical_percent),
             "limit_keys": plan.bounds.limit_keys,
             "tokens": plan.bounds.tokens,
+        },
+        "resolve": {
+            "servers": plan.resolve.servers,
+            "family": match plan.resolve.family {
+                Family::Both => "both",
+                Family::Four => "ipv4",
+                Family::Six => "ipv6",
+            },
+            "ttl_min_ms": plan.resolve.ttl_min_ms,
+            "ttl_max_ms": plan.resolve.ttl_max_ms,
+            "timeout_ms": plan.resolve.timeout_ms,
         },
         "revocation": { "file": plan.revocation.file, "entries": plan.revocation.entries_max },
         "monitor": {

@@ -64,7 +64,7 @@ fn world(scopes: &[&str], roles: &[&str], consumers: Vec<Consumer>, api_keys: Ve
     keys.roles_claim = Some("realm_access.roles".into());
     Snapshot {
         key_sets: [keys].into(),
-        consumers: Consumers::new(consumers, ApiKeys::new(api_keys, SipHasher13::new())),
+        consumers: Consumers::new(consumers, ApiKeys::new(api_keys, SipHasher13::new())).into(),
         ..snapshot(routes.collect())
     }
 }

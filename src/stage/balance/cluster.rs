@@ -36,12 +36,14 @@ pub struct Cluster {
 }
 
 /// One address of a service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
-    /// The address as it was configured.
+    /// The address as it was configured, or one that its host name stands for.
     pub name: Box<str>,
+    /// The host name that stands for it, if it was configured by one.
+    pub host: Option<Box<str>>,
     /// Its place in [`Cluster::endpoints`].
     pub index: u16,
     /// Its place among all endpoints there have been since the process began.

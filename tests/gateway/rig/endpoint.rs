@@ -110,7 +110,34 @@ impl Endpoint {
     /// Runs `script` for each request whose head has arrived. What it does not read of a body it must not
     /// leave on the wire, unless it closes.
     pub(crate) fn scripted(script: impl Fn(&mut Talk, &mut Seen) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// So many that answer their number, from 0, on 127.0.0.1, 127.0.0.2 … and one port.
+    pub(crate) fn fleet(count: u8) -> Vec<Self> {
+        loop {
+            let first = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = first.local_addr().unwrap().port();
+            let others =
+                (2..=count).map(|last| TcpListener::bind(SocketAddr::from(([127, 0, 0, last], port))));
+            // The port may be taken on one of them.
+            let Ok(others) = others.collect::<Result<Vec<_>, _>>() else { continue };
+            let numbered = std::iter::once(first).chain(others).enumerate();
+            return numbered
+                .map(|(number, listener)| {
+                    Self::listening(listener, move |talk, seen| {
+                        talk.read_body(seen);
+                        talk.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}"));
+                    })
+                })
+                .collect();
+        }
+    }
+
+    fn listening(
+        listener: TcpListener,
+        script: impl Fn(&mut Talk, &mut Seen) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let record = Arc::new(Record::default());
         let kept = Arc::clone(&record);

@@ -4,6 +4,7 @@ mod client;
 mod endpoint;
 mod exposition;
 mod gateway;
+mod name_server;
 mod token;
 mod wait;
 
@@ -11,5 +12,6 @@ pub(crate) use client::{Answer, Client};
 pub(crate) use endpoint::{Endpoint, Seen, Talk};
 pub(crate) use exposition::Exposition;
 pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
+pub(crate) use name_server::{NameServer, Says};
 pub(crate) use token::{Algorithm, SECRET, bearer, mint, now_s, sign, valid_token};
 pub(crate) use wait::{Gate, until};
