@@ -19,6 +19,7 @@ use crate::{
     },
     relay::{self, RelayArgs},
     run::{self, RunArgs},
+    scenario::{self, ScenarioArgs},
     upstream::{self, UpstreamArgs},
 };
 
@@ -51,6 +52,8 @@ enum Command {
     Relay(RelayArgs),
     /// HAProxy, NGINX, Envoy, tollgate and the relay side by side on the same job.
     Peers(PeersArgs),
+    /// Endpoints that are slow, broken, frozen, restarted, added or taken away: what clients notice.
+    Scenario(ScenarioArgs),
     #[command(hide = true)]
     Launch(LaunchArgs),
 }
@@ -84,6 +87,7 @@ fn start(command: &Command) -> Result<Verdict, SetUp> {
         Command::Upstream(args) => upstream::run(args).map(|()| Verdict::Fine),
         Command::Relay(args) => relay::run(args).map(|()| Verdict::Fine),
         Command::Peers(args) => peers::run(args),
+        Command::Scenario(args) => scenario::run(args),
         Command::Launch(args) => launch::run(args).map(|()| Verdict::Fine),
     }
 }

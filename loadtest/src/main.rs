@@ -21,6 +21,7 @@ mod process;
 mod relay;
 mod report;
 mod run;
+mod scenario;
 mod share;
 mod signals;
 mod statistics;

@@ -5,16 +5,16 @@
 //! is in `peer`, one measurement in `bench`, the tables in `table`.
 
 mod bench;
-mod child;
+pub(crate) mod child;
 mod contention;
 pub(crate) mod launch;
-mod peer;
+pub(crate) mod peer;
 mod report;
 mod results;
 mod shape;
-mod start;
+pub(crate) mod start;
 mod table;
-mod template;
+pub(crate) mod template;
 
 use std::{
     collections::BTreeMap,

@@ -83,6 +83,11 @@ impl Child {
         if text.is_empty() { "it wrote nothing".into() } else { text.into() }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(self.process.id(), which);
+    }
+
     /// Asks it to end and waits; kills it when it does not.
     pub(crate) fn stop(&mut self) {
         if self.ended().is_some() {

@@ -196,7 +196,7 @@ pub(crate) fn values(
 }
 
 /// A directory that NGINX's workers, which give up root, can look into.
-fn directory() -> Result<TempDir, SetUp> {
+pub(crate) fn directory() -> Result<TempDir, SetUp> {
     let dir = tempfile::Builder::new().prefix("loadtest-peers-").tempdir();
     dir.and_then(|dir| {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
@@ -227,7 +227,10 @@ fn endpoints(dir: &Path, shape: Shape, cpu: usize) -> Result<(Child, [u16; 2]), 
 }
 
 /// Ports that nobody has at this moment, all different.
-fn free_ports() -> Result<[u16; 2], SetUp> {
+///
+/// # Errors
+/// When there are none.
+pub(crate) fn free_ports() -> Result<[u16; 2], SetUp> {
     let fault = |error: io::Error| SetUp::new(format!("cannot find a free port: {error}"));
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let (first, second) = (listen().map_err(fault)?, listen().map_err(fault)?);
@@ -236,7 +239,7 @@ fn free_ports() -> Result<[u16; 2], SetUp> {
 }
 
 /// The status of the complete answer to one request.
-fn status(address: SocketAddr, token: Option<&str>) -> io::Result<u16> {
+pub(crate) fn status(address: SocketAddr, token: Option<&str>) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
