@@ -80,6 +80,8 @@ impl BodyReader {
     /// # Errors
     /// [`BodyFault`].
     pub fn piece(&mut self, bytes: &mut [u8]) -> Result<Piece, BodyFault> {
+        // A chunk that says it will be too long is too long at once, as a length in the head is.
+        let mut announced = 0;
         let piece = match &mut self.state {
             State::Done => Piece { payload: 0, consumed: 0, last: true, trailers: None },
             State::Length(remaining) => {
@@ -92,6 +94,7 @@ impl BodyReader {
             }
             State::Chunked(decoder) => {
                 let decoded = decoder.decode(bytes).map_err(|ChunkError(rule)| BodyFault::Malformed(rule))?;
+                announced = decoder.announced();
                 Piece {
                     payload: decoded.payload,
                     consumed: decoded.consumed,
@@ -102,7 +105,7 @@ impl BodyReader {
             }
         };
         self.received += piece.payload as u64;
-        if self.received > self.bytes_max {
+        if self.received.saturating_add(announced) > self.bytes_max {
             return Err(BodyFault::TooLarge);
         }
         if piece.last {

@@ -104,6 +104,11 @@ impl Decoder {
         self.state == State::Done
     }
 
+    /// Bytes that are still to come of the chunk that has begun.
+    pub fn announced(&self) -> u64 {
+        if self.state == State::Payload { self.remaining } else { 0 }
+    }
+
     /// One byte of the frame around the payload.
     fn line_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
         self.state = match (self.state, byte) {

@@ -196,9 +196,15 @@ pub fn is_authority(value: &[u8]) -> bool {
     };
     !host.is_empty()
         && host.len() <= 255
-        && port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
+        && is_port(port)
         && (value[0] == b'[' || host.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)))
+}
+
+/// Whether `text` is a port, or nothing, which RFC 3986 section 3.2.3 lets stand for the usual one.
+fn is_port(text: &[u8]) -> bool {
+    text.len() <= 5
+        && text.iter().all(u8::is_ascii_digit)
+        && text.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
 fn explain(error: httparse::Error, head: &[u8]) -> HeadError {
@@ -319,9 +325,10 @@ mod tests {
         for good in ["a", "pay.example", "a:80", "a:", "[::1]", "[::1]:8080", "127.0.0.1:1"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
-        for bad in
-            ["", ":80", "a:b", "a:123456", "a,b", "a/b", "a@b", "[::1", "[]", "[::1]x", "a b", "a:80:80"]
-        {
+        for bad in [
+            "", ":80", "a:b", "a:123456", "a:65536", "a,b", "a/b", "a@b", "[::1", "[]", "[::1]x", "a b",
+            "a:80:80",
+        ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
     }
