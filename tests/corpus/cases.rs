@@ -15,6 +15,10 @@ pub(crate) struct Case {
     pub(crate) refused: Option<String>,
     /// The code of the refusal within a body.
     pub(crate) cut: Option<String>,
+    /// Fields of the first request, as the endpoint sees them: `name: value`.
+    pub(crate) arrives: Vec<String>,
+    /// Names that stand in no field the endpoint sees.
+    pub(crate) missing: Vec<String>,
 }
 
 /// All cases, file after file.
@@ -39,13 +43,29 @@ fn read(file: &Path) -> Vec<Case> {
 fn case_of(class: &str, case: &toml::Value) -> Case {
     let text = |key: &str| case.get(key).map(|value| value.as_str().unwrap().to_owned());
     let name = text("name").unwrap();
-    let wire =
+    let mut wire =
         text("wire").map(String::into_bytes).or_else(|| text("hex").map(|hex| from_hex(&hex))).unwrap();
-    let forwarded = case.get("forwarded").map_or_else(Vec::new, |list| {
-        list.as_array().unwrap().iter().map(|request| request.as_str().unwrap().to_owned()).collect()
-    });
-    let case =
-        Case { class: class.to_owned(), name, wire, forwarded, refused: text("refused"), cut: text("cut") };
+    if let Some(long) = case.get("long") {
+        let times = usize::try_from(long["times"].as_integer().unwrap()).unwrap();
+        let whole = String::from_utf8(wire).unwrap();
+        assert!(whole.contains("<long>"), "{class}: {name}: nothing is long");
+        wire = whole.replace("<long>", &long["text"].as_str().unwrap().repeat(times)).into_bytes();
+    }
+    let texts = |key: &str| {
+        case.get(key).map_or_else(Vec::new, |list| {
+            list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        })
+    };
+    let case = Case {
+        class: class.to_owned(),
+        name,
+        wire,
+        forwarded: texts("forwarded"),
+        refused: text("refused"),
+        cut: text("cut"),
+        arrives: texts("arrives"),
+        missing: texts("missing"),
+    };
     assert!(
         !case.forwarded.is_empty() || case.refused.is_some() != case.cut.is_some(),
         "{class}: {}: one verdict",

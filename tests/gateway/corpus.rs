@@ -30,11 +30,28 @@ fn every_case_has_the_verdict_it_promises() {
         });
         let gateway = Setup::proxy(endpoint.address).set("bounds", "body_bytes_max = 1000").start();
         for case in class {
+            let before = endpoint.count();
             run(case, &gateway, &endpoint);
+            judge_fields(case, &endpoint, before);
             let reached = std::mem::take(&mut *whole.lock().unwrap());
             assert_eq!(reached[..reached.len() - 1], case.forwarded, "{}: {}", case.class, case.name);
         }
         gateway.stop();
+    }
+}
+
+/// Looks at what the endpoint saw of the case's requests, the first of which was the `before`th.
+fn judge_fields(case: &Case, endpoint: &Endpoint, before: usize) {
+    let what = format!("{}: {}", case.class, case.name);
+    let seen = endpoint.seen(before + case.forwarded.len());
+    for field in &case.arrives {
+        let (name, value) = field.split_once(": ").unwrap();
+        assert_eq!(seen[before].fields(name), [value], "{what}: {}", seen[before].head);
+    }
+    for name in &case.missing {
+        for seen in &seen[before..] {
+            assert!(seen.fields(name).is_empty(), "{what}: {name} in {}", seen.head);
+        }
     }
 }
 

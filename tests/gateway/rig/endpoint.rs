@@ -244,7 +244,11 @@ impl Talk {
                     return false;
                 }
             }
-        } else if seen.field("transfer-encoding") == Some("chunked") {
+        } else if seen
+            .fields("transfer-encoding")
+            .last()
+            .is_some_and(|last| last.eq_ignore_ascii_case("chunked"))
+        {
             loop {
                 let Some(line) = self.line() else { return false };
                 let size = usize::from_str_radix(&line, 16).unwrap();
