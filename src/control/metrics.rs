@@ -107,6 +107,18 @@ fn requests(out: &mut Out<'_>, view: &View) -> fmt::Result {
 fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     let in_flight = view.shards.sum(|meters| &meters.in_flight);
     out.gauge("tollgate_inflight_requests", "Requests in flight", in_flight)?;
+    let queued = view.shards.sum(|meters| &meters.queued);
+    out.gauge(
+        "tollgate_queued_requests",
+        "Requests that wait for their turn, in the last tenth of a second",
+        queued,
+    )?;
+    let waits = view.shards.sum(|meters| &meters.queue_waits);
+    out.counters(
+        "tollgate_queue_waits",
+        "Requests that waited for their turn because the shard was full, by why",
+        &[([("reason", "in_flight")], waits)],
+    )?;
     let connections = view.shards.sum(|meters| &meters.connections);
     out.gauge("tollgate_downstream_connections", "Client connections open", connections)?;
     accepts(out, view)?;

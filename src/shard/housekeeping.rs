@@ -16,8 +16,9 @@ use super::{
     readiness,
 };
 
-/// Between two looks. Time-outs are kept to within one of these.
-const TICK: Duration = Duration::from_millis(100);
+/// Between two looks, in milliseconds. Time-outs are kept to within one of these.
+pub(super) const TICK_MS: u64 = 100;
+const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Between two rounds when the first left deadlines behind.
 const CATCHING_UP: Duration = Duration::from_millis(1);
 /// Pooled connections are looked at every so many ticks.
@@ -77,6 +78,7 @@ impl Rounds {
         shard.snapshot();
         let now = shard.clock.now();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
+        shard.queue.look(now.monotonic_ms());
         self.is_behind = shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);
         for place in self.overdue.drain(..) {
             drop(shard.lobby.leave(place));
@@ -85,6 +87,7 @@ impl Rounds {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
         }
         shard.samples.refill();
+        shard.meters().queued.set(shard.queue.length() as u64);
         shard.meters().blocks.set(shard.buffers.rented() as u64);
         self.made = self.made.wrapping_add(1);
         shard.lifecycle.phase()

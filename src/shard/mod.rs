@@ -14,6 +14,7 @@ mod housekeeping;
 mod in_force;
 mod lobby;
 mod patience;
+mod queue;
 mod readiness;
 mod request;
 mod respond;
@@ -58,6 +59,7 @@ use self::{
     forward::pool::Pools,
     in_force::{InForce, Taken},
     lobby::Lobby,
+    queue::Queue,
     ring::Ring,
     samples::Samples,
     servers::Servers,
@@ -121,6 +123,8 @@ struct Shard {
     lobby: Lobby,
     /// Tasks that serve requests: as many as were ever busy at once, at most `connections_max`.
     servers: Servers,
+    /// Requests that wait while the shard is full.
+    queue: Queue,
     /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
     connections: Cell<usize>,
     connections_max: usize,
@@ -213,6 +217,7 @@ impl Shard {
             watches: Rc::new(Watches::new()?),
             lobby: Lobby::default(),
             servers: Servers::default(),
+            queue: Queue::default(),
             connections: Cell::new(0),
             connections_max: plan.connections_max,
             farewells: Cell::new(0),

@@ -69,7 +69,13 @@ mod tests {
     }
 
     fn client(body_rate_min: u64) -> Patience {
-        Patience::with_client(&Timeouts { head_ms: 1, body_ms: 5_000, idle_ms: 1, body_rate_min })
+        Patience::with_client(&Timeouts {
+            head_ms: 1,
+            body_ms: 5_000,
+            idle_ms: 1,
+            queue_ms: 0,
+            body_rate_min,
+        })
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::{
     },
     shared::record::Delivery,
     stage::{
-        self, Request,
+        self, Request, Step,
         balance::Permit,
-        headroom::Headroom,
+        headroom::{Headroom, Priority},
         refusal::{Code, Refusal},
         snapshot::Snapshot,
         version::Document,
@@ -30,7 +30,10 @@ use super::{
     body_ahead::{self, Absence},
     connection::{Arrival, Downstream, Next},
     exchange::{Exchange, RequestId, place},
-    forward, respond,
+    forward,
+    housekeeping::TICK_MS,
+    queue::Turn,
+    respond,
 };
 
 /// Serves one exchange on `downstream`, which 1 accept made.
@@ -70,6 +73,9 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Err(Absence::ClientGone) => (exchange.outcome(499, "client gone within its request"), Next::Reset),
     };
     shard.meters().in_flight.subtract(1);
+    if outcome.attempts > 0 {
+        shard.queue.finish(&snapshot.ceilings, shard.meters().in_flight.get());
+    }
     if outcome.delivery == Delivery::NotSent {
         exchange.facts.admission.refund(shard.clock.recent());
     }
@@ -102,8 +108,8 @@ enum Verdict<'s> {
     BodyFirst,
 }
 
-/// Steps 2 to 6. When the body is late they are taken again after it has come: a limit is charged and an
-/// endpoint chosen at the moment the request can be sent.
+/// Steps 2 to 6. When the body is late, or the shard is full, they are taken again after the wait: a limit is
+/// charged and an endpoint chosen at the moment the request can be sent.
 async fn consider<'s>(
     shard: &Shard,
     snapshot: &'s Snapshot,
@@ -113,11 +119,46 @@ async fn consider<'s>(
     if let Some(block) = &mut downstream.block {
         block.consume(exchange.head_bytes);
     }
+    let mut has_waited = false;
     loop {
-        match decide(shard, snapshot, downstream, exchange).map_err(Absence::Refused)? {
-            Verdict::Passes(passage) => return Ok(passage),
-            Verdict::BodyFirst => body_ahead::collect(shard, exchange, downstream).await?,
+        match decide(shard, snapshot, downstream, exchange) {
+            Ok(Verdict::Passes(passage)) => return Ok(passage),
+            Ok(Verdict::BodyFirst) => body_ahead::collect(shard, exchange, downstream).await?,
+            Err(refusal) if has_waited || !is_worth_waiting(shard, snapshot, exchange) => {
+                return Err(Absence::Refused(refusal));
+            }
+            Err(_) => {
+                has_waited = true;
+                wait_for_turn(shard, snapshot, exchange).await;
+            }
         }
+    }
+}
+
+/// Whether the request was turned away because the shard is full, and would soon have its turn.
+fn is_worth_waiting(shard: &Shard, snapshot: &Snapshot, exchange: &Exchange<'_>) -> bool {
+    let Some(route) = exchange.facts.route else { return false };
+    exchange.facts.step == Step::Headroom
+        && !snapshot.ceilings.is_short_of_buffers(route.priority, headroom(shard))
+        && shard.queue.is_worth_it(route.priority, snapshot.timeouts.queue_ms, TICK_MS)
+}
+
+async fn wait_for_turn(shard: &Shard, snapshot: &Snapshot, exchange: &Exchange<'_>) {
+    let priority = exchange.facts.route.map_or(Priority::Normal, |route| route.priority);
+    shard.meters().queue_waits.add(1);
+    let until_ms = shard.recent_ms() + snapshot.timeouts.queue_ms;
+    if shard.queue.turn(priority, until_ms).await == Turn::Come {
+        // Nothing waits between here and the decision, so nobody else takes the place.
+        shard.queue.take_place();
+    }
+}
+
+/// What the shard is doing, and what it has left.
+fn headroom(shard: &Shard) -> Headroom {
+    Headroom {
+        in_flight: shard.meters().in_flight.get() + shard.queue.promised(),
+        blocks_free: shard.buffers.free(),
+        blocks: shard.buffers.blocks(),
     }
 }
 
@@ -142,12 +183,8 @@ fn decide<'s>(
     let target = target::parse(head.method, head.target, &mut scratch)?;
     exchange.path = place(whole, target.path_as_sent);
     target.check_host(head.host)?;
-    let headroom = Headroom {
-        in_flight: shard.meters().in_flight.get(),
-        blocks_free: shard.buffers.free(),
-        blocks: shard.buffers.blocks(),
-    };
-    let request = Request { head: &head, target: &target, client_ip: exchange.client_ip, headroom };
+    let request =
+        Request { head: &head, target: &target, client_ip: exchange.client_ip, headroom: headroom(shard) };
     let body_is_to_come = body_ahead::is_to_come(shard, exchange, block)?;
     let now = shard.clock.now();
     let (mut desk, meters) = (shard.desk.borrow_mut(), &shard.meters().tokens);

@@ -131,6 +131,10 @@ pub struct ShardMeters {
     pub prefaces_refused: Counter,
     /// Exchanges in flight now.
     pub in_flight: Counter,
+    /// Requests that waited for their turn because the shard was full.
+    pub queue_waits: Counter,
+    /// Requests that wait for it; set once a round.
+    pub queued: Counter,
     /// Requests answered by the gateway itself, by code.
     pub refusals: Counters<CODES_MAX>,
     /// Requests that match no route: no route's meters count them.

@@ -50,19 +50,32 @@ impl Ceilings {
     /// # Errors
     /// 503 `overloaded`, with the bound that was reached.
     pub fn admit(&self, priority: Priority, headroom: Headroom) -> Result<(), Refusal> {
-        let kept_percent = match priority {
-            Priority::Normal => self.critical_percent,
-            Priority::Critical => 0,
-        };
-        // Rounded up, so that a share of anything is at least one.
-        let kept = |whole: u64| (whole * kept_percent).div_ceil(100);
-        if headroom.in_flight + kept(self.in_flight) >= self.in_flight {
-            return Err(Refusal::new(Code::Overloaded, "bounds.in_flight"));
-        }
-        if (headroom.blocks_free as u64) < BLOCKS_NEEDED as u64 + kept(headroom.blocks as u64) {
+        // First what waiting for a turn would make worse.
+        if self.is_short_of_buffers(priority, headroom) {
             return Err(Refusal::new(Code::Overloaded, "bounds.buffer_bytes"));
         }
+        if self.is_full(priority, headroom.in_flight) {
+            return Err(Refusal::new(Code::Overloaded, "bounds.in_flight"));
+        }
         Ok(())
+    }
+
+    /// Whether a shard with so many requests in flight takes no more of `priority`.
+    pub fn is_full(&self, priority: Priority, in_flight: u64) -> bool {
+        in_flight + self.kept(priority, self.in_flight) >= self.in_flight
+    }
+
+    /// Whether the buffers that are left are for others than `priority`.
+    pub fn is_short_of_buffers(&self, priority: Priority, headroom: Headroom) -> bool {
+        (headroom.blocks_free as u64) < BLOCKS_NEEDED as u64 + self.kept(priority, headroom.blocks as u64)
+    }
+
+    /// The share of `whole` that is not for `priority`. Rounded up, so that a share of anything is at least one.
+    fn kept(&self, priority: Priority, whole: u64) -> u64 {
+        match priority {
+            Priority::Normal => (whole * self.critical_percent).div_ceil(100),
+            Priority::Critical => 0,
+        }
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Timeouts {
     pub head_ms: u64,
     /// Between two reads of a body, and between two writes of an answer.
     pub body_ms: u64,
+    /// For a turn, while the shard serves all it may.
+    pub queue_ms: u64,
     /// Without a request.
     pub idle_ms: u64,
     /// Bytes per second that a body must come at, and an answer be taken at, once the waits for the client add

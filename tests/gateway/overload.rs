@@ -58,6 +58,45 @@ fn beyond_the_bound_critical_routes_are_turned_away_last() {
     assert!((refusals - 2.0).abs() < f64::EPSILON, "{refusals}");
 }
 
+/// Breaks if a shard that gets on turned away whom it could serve a moment later, or lost somebody in the queue.
+#[test]
+fn a_full_shard_that_gets_on_has_others_wait_for_their_turn() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway = Setup::new()
+        .set("bounds", "in_flight = 1")
+        .set("bounds", "critical_share = \"0%\"")
+        .set("timeouts", "queue = \"10s\"")
+        .cluster("main", &[endpoint.address], "")
+        .route("all", "/", "main", "")
+        .start();
+    let waits = || gateway.metric("tollgate_queue_waits_total{reason=\"in_flight\"}");
+    let served = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = gateway.client();
+                    let mut served = 0;
+                    while waits() < 20.0 {
+                        match client.get("/", "").status {
+                            200 => served += 1,
+                            // Until the first is finished, nothing gets on.
+                            503 => {}
+                            other => panic!("{other}"),
+                        }
+                    }
+                    served
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(endpoint.seen(served).len(), served);
+    until("nobody to be left", || {
+        gateway.metric("tollgate_inflight_requests") == 0.0
+            && gateway.metric("tollgate_queued_requests") == 0.0
+    });
+}
+
 /// Breaks if a quota were charged for what was never served, or a body left on the wire.
 #[test]
 fn who_is_turned_away_is_not_charged() {

@@ -160,6 +160,7 @@ fn build(
             head_ms: plan.timeouts.head_ms,
             body_ms: plan.timeouts.body_ms,
             idle_ms: plan.timeouts.idle_ms,
+            queue_ms: plan.timeouts.queue_ms,
             body_rate_min: plan.bounds.body_rate_min,
         },
         ceilings: Ceilings {

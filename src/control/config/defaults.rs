@@ -42,6 +42,7 @@ pub const DEFAULTS: &[Default] = &[
     row("timeouts.head", "10s", "a whole request head, from its first byte; then 408"),
     row("timeouts.body", "30s", "between two reads of a request body (then 408), or two writes of an answer"),
     row("timeouts.idle", "60s", "a client connection without a request; then it closes"),
+    row("timeouts.queue", "200ms", "a request's turn, while the shard serves all it may (`bounds.in_flight`) and gets on; then 503 `overloaded`"),
     row("timeouts.drain", "30s", "requests in flight after SIGTERM; then they are cut"),
     row("jwt.issuer", "any", "what `iss` must be"),
     row("jwt.audience", "none", "`aud` must contain one of these; without it a token that has an `aud` is refused"),

@@ -72,6 +72,7 @@ pub(super) struct Timeouts {
     pub(super) body_ms: u64,
     pub(super) idle_ms: u64,
     pub(super) drain_ms: u64,
+    pub(super) queue_ms: u64,
 }
 
 pub(super) struct Jwt {
@@ -181,6 +182,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
                 body_ms: duration_ms(&mut timeouts, "body", MILLISECOND..=HOUR, issues),
                 idle_ms: duration_ms(&mut timeouts, "idle", MILLISECOND..=DAY, issues),
                 drain_ms: duration_ms(&mut timeouts, "drain", 0..=DAY, issues),
+                queue_ms: duration_ms(&mut timeouts, "queue", 0..=10_000, issues),
             };
             timeouts.finish();
             read

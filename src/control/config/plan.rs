@@ -127,6 +127,8 @@ pub struct Timeouts {
     pub body_ms: u64,
     pub idle_ms: u64,
     pub drain_ms: u64,
+    /// For a turn, while the shard serves all it may.
+    pub queue_ms: u64,
 }
 
 /// One `[[jwt]]`.
@@ -313,6 +315,7 @@ pub(super) fn build(
             body_ms: file.timeouts.body_ms,
             idle_ms: file.timeouts.idle_ms,
             drain_ms: file.timeouts.drain_ms,
+            queue_ms: file.timeouts.queue_ms,
         },
         key_sets: key_sets.into_iter().collect::<Option<_>>()?,
         consumers,

@@ -146,6 +146,7 @@ pub fn view(plan: &Plan) -> Value {
             "body": plan.timeouts.body_ms,
             "idle": plan.timeouts.idle_ms,
             "drain": plan.timeouts.drain_ms,
+            "queue": plan.timeouts.queue_ms,
         },
         "jwt": key_sets,
         "consumer": plan.consumers.iter().map(|consumer| consumer_view(plan, consumer)).collect::<Vec<_>>(),

@@ -31,7 +31,7 @@ use super::{
 
 /// The time-outs of this world, in milliseconds.
 pub(super) const TIMEOUTS: Timeouts =
-    Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000, body_rate_min: 0 };
+    Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000, queue_ms: 0, body_rate_min: 0 };
 /// How long an endpoint may take to answer.
 pub(super) const RESPONSE_MS: u64 = 4_000;
 /// How long a connection may take to be made.
@@ -93,7 +93,7 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
     Snapshot {
         clusters: [cluster].into(),
         slots: 3,
-        timeouts: TIMEOUTS,
+        timeouts: Timeouts { queue_ms: if rng.bool() { 500 } else { 0 }, ..TIMEOUTS },
         ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
         timed_percent: 50,
         keepalive_requests: if rng.u32(..4) == 0 { 2 } else { 1_000 },
