@@ -242,15 +242,18 @@ fn apply(scope: &Scope, confirm_within: Option<Duration>) -> Result<(), Failure>
     drop(held);
     let text: String = outcomes.iter().map(outcome_text).collect();
     let done = outcomes.iter().filter(|outcome| outcome.applied == Applied::Done).count();
-    let sum = format!(
-        "{done} of {} settings are in force; the old values stand in {}\n",
-        outcomes.len(),
-        path.display()
-    );
+    let sum = match done {
+        0 => format!("none of {} settings is in force\n", outcomes.len()),
+        _ => format!(
+            "{done} of {} settings are in force; the old values stand in {}\n",
+            outcomes.len(),
+            path.display()
+        ),
+    };
     let json: Vec<Value> = outcomes.iter().map(outcome_json).collect();
     print(scope.place.json, &json!({ "outcomes": json, "journal": path }), &(text + &sum));
     if let Some(within) = confirm_within {
-        wait_for_confirmation(&scope.place, within)?;
+        wait_for_confirmation(&scope.place, within, &outcomes)?;
     }
     if done < outcomes.len() {
         return Err(Failure { code: INCOMPLETE, message: String::new() });
@@ -320,7 +323,7 @@ fn watch(place: &Where, within: Duration) -> Result<(), Failure> {
 }
 
 /// At a terminal, waits for Enter; elsewhere only says what to do.
-fn wait_for_confirmation(place: &Where, within: Duration) -> Result<(), Failure> {
+fn wait_for_confirmation(place: &Where, within: Duration, outcomes: &[Outcome]) -> Result<(), Failure> {
     let (path, within_text) = (place.journal(), humantime::format_duration(within));
     if place.json || !io::stdin().is_terminal() {
         eprintln!("everything is undone in {within_text} unless `tollgate tune confirm` is run");
@@ -346,13 +349,12 @@ fn wait_for_confirmation(place: &Where, within: Duration) -> Result<(), Failure>
         }
         let journal = Journal::read(&path).map_err(incomplete)?;
         if journal.confirm_by_s.is_none() {
-            let confirmed = journal.entries.iter().any(|entry| entry.confirmed);
-            let ended = if confirmed {
-                Ok(())
-            } else {
-                Err(incomplete("nobody confirmed: it was undone".to_owned()))
-            };
-            return ended;
+            // What was undone is written down no longer.
+            let stays = |entry: &Entry| outcomes.iter().any(|outcome| outcome.node == entry.node);
+            if journal.entries.iter().any(stays) {
+                return Ok(());
+            }
+            return Err(incomplete("nobody confirmed: it was undone"));
         }
     }
     Err(incomplete("nobody confirmed, and nothing was undone; run `tollgate tune revert`".to_owned()))

@@ -47,10 +47,12 @@ pub fn watch(root: &Root, path: &Path, within: Duration) -> Result<Option<Vec<Un
         thread::park_timeout(LOOK.min(deadline.saturating_duration_since(Instant::now())));
     }
     let mut held = Held::wait(path)?;
-    if held.journal.confirm_by_s.take().is_none() {
+    if held.journal.confirm_by_s.is_none() {
         return Ok(None);
     }
     let undone = revert(root, &mut held, |entry| !entry.confirmed)?;
+    // Only now: who waits for the end must not see the middle.
+    held.journal.confirm_by_s = None;
     held.save()?;
     Ok(Some(undone))
 }
