@@ -17,7 +17,7 @@ use tokio::{runtime::Runtime, sync::Notify, task::JoinHandle};
 mod listeners;
 
 use crate::{
-    base::clock::Clock,
+    base::{affinity, clock::Clock},
     control::{
         access_log::AccessLog,
         admin::{
@@ -40,7 +40,6 @@ use crate::{
         revocation::{self, Revocations},
         signals::{Order, Signals},
         supervisor,
-        topology::Placement,
         upgrade::{NoSuccessor, Origin, Predecessor},
         view::{Told, View},
     },
@@ -51,6 +50,7 @@ use crate::{
         log_ring::{LogReceiver, LogSender, log_ring},
         meters::{PerShard, ShardMeters},
     },
+    tuning::{cpus::print_list, machine::Machine, pinning::Placement, root::Root},
 };
 
 use self::listeners::Listeners;
@@ -117,18 +117,18 @@ impl Gateway {
         let (runtime, signals) = control_loop().map_err(|error| {
             StartError::Refused(format!("the control thread's loop cannot be made: {error}"))
         })?;
-        let usable = Placement::usable();
-        let placement = Placement::new(plan.shards, &plan.cpus, &usable).map_err(StartError::Refused)?;
-        let shards = placement.cpus.len();
+        let here = Machine::read(&Root::system());
+        let placement = Placement::new(&plan.pinning, &here).map_err(StartError::Refused)?;
+        let shards = placement.shards.len();
+        keep_others_off(&placement);
         machine::raise_file_limit(plan.bounds.connections, shards);
         let mut given = match &mut heritage {
             Some(heritage) => std::mem::take(&mut heritage.given),
             None => given,
         };
         let mut listeners = Listeners::open(&plan, shards, &mut given)?;
-        let cpus: Vec<Option<usize>> = placement.cpus.iter().map(|cpu| cpu.map(|cpu| cpu.id)).collect();
         let steering = plan.steering;
-        let mut steered = listeners.decide(steering, &cpus)?;
+        let mut steered = listeners.decide(steering, &placement.shards)?;
         let mut listening = std::mem::take(&mut listeners.listening);
         let asked = plan.admin.address.to_string();
         let unbound = |error| StartError::Unbound(format!("listen.admin: {asked} cannot be bound: {error}"));
@@ -187,7 +187,7 @@ impl Gateway {
         let mut samples = Vec::new();
         let mut on_epoll = false;
         let mut of_shards = std::mem::take(&mut listeners.of_shards).into_iter();
-        for (index, cpu) in placement.cpus.iter().enumerate() {
+        for (index, cpu) in placement.shards.iter().enumerate() {
             let (sample_sender, sample_receiver) = log_ring(monitor::RING_BYTES);
             samples.push(sample_receiver);
             let rung = shard::spawn(ShardPlan {
@@ -207,7 +207,7 @@ impl Gateway {
                 meters: Arc::clone(&meters),
             })
             .map_err(|error| StartError::Refused(format!("shard {index} cannot start: {error}")))?;
-            let place = cpu.map_or("any CPU".to_owned(), |cpu| format!("CPU {}", cpu.id));
+            let place = cpu.map_or("any CPU".to_owned(), |cpu| here.place(cpu));
             if rung == Rung::Epoll && driver == Driver::Auto {
                 tracing::warn!("shard {index} got no ring and uses epoll, which costs more CPU");
             }
@@ -339,6 +339,21 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+}
+
+/// Keeps this thread, and all that it starts which have no CPU of their own, where no shard is.
+fn keep_others_off(placement: &Placement) {
+    for note in &placement.notes {
+        tracing::warn!("{note}");
+    }
+    if placement.others.is_empty() {
+        return;
+    }
+    let list = print_list(&placement.others);
+    match affinity::keep_current_on(&placement.others) {
+        Ok(()) => tracing::info!("control, log and all else on CPUs {list}"),
+        Err(error) => tracing::warn!("control, log and all else cannot be kept on CPUs {list}: {error}"),
     }
 }
 

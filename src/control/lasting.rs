@@ -4,6 +4,8 @@
 
 use std::{fmt::Debug, net::SocketAddr};
 
+use crate::tuning::{pinning::Pinning, steering::Choice};
+
 use super::{
     admin::address::AdminAddress,
     config::{
@@ -11,9 +13,7 @@ use super::{
         plan::{Bounds, DriverChoice, LogPlan},
     },
     revocation::RevocationPlan,
-    topology::CpuChoice,
 };
-use crate::tuning::steering::Choice;
 
 /// The values the process was started with.
 #[derive(Clone, Debug)]
@@ -23,8 +23,7 @@ pub struct Lasting {
     admin: AdminAddress,
     admin_mode: u32,
     steering: Choice,
-    shards: Option<usize>,
-    cpus: CpuChoice,
+    pinning: Pinning,
     driver: DriverChoice,
     bounds: Bounds,
     log: LogPlan,
@@ -40,8 +39,7 @@ impl Lasting {
             admin: plan.admin.address.clone(),
             admin_mode: plan.admin.mode,
             steering: plan.steering,
-            shards: plan.shards,
-            cpus: plan.cpus.clone(),
+            pinning: plan.pinning.clone(),
             driver: plan.driver,
             bounds: plan.bounds.clone(),
             log: plan.log.clone(),
@@ -58,8 +56,12 @@ impl Lasting {
         differences.keep("listen.admin", &self.admin, &mut plan.admin.address);
         differences.keep("listen.admin_mode", &self.admin_mode, &mut plan.admin.mode);
         differences.keep("listen.accept_steering", &self.steering, &mut plan.steering);
-        differences.keep("shards.count", &self.shards, &mut plan.shards);
-        differences.keep("shards.cpus", &self.cpus, &mut plan.cpus);
+        let (pinned, pinning) = (&self.pinning, &mut plan.pinning);
+        differences.keep("shards.count", &pinned.count, &mut pinning.count);
+        differences.keep("shards.cpus", &pinned.cpus, &mut pinning.cpus);
+        let key = "shards.threads_per_core";
+        differences.keep(key, &pinned.threads_per_core, &mut pinning.threads_per_core);
+        differences.keep("shards.reserve", &pinned.reserve, &mut pinning.reserve);
         differences.keep("shards.driver", &self.driver, &mut plan.driver);
         differences.keep("bounds.connections", &self.bounds.connections, &mut bounds.connections);
         differences.keep("bounds.head_bytes_max", &self.bounds.head_bytes_max, &mut bounds.head_bytes_max);

@@ -31,6 +31,5 @@ pub mod seed;
 pub mod signals;
 pub mod supervisor;
 pub mod token;
-pub mod topology;
 pub mod upgrade;
 pub mod view;

@@ -20,7 +20,7 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout},
 };
 
-use crate::stage::snapshot::Snapshot;
+use crate::{base::affinity, stage::snapshot::Snapshot};
 
 use super::{
     heritage::{Heritage, bequeath},
@@ -36,7 +36,12 @@ const READY: &[u8] = b"ready";
 
 /// How successors of this process are started: as it was itself.
 #[derive(Clone, Debug)]
-pub struct Origin(PathBuf);
+pub struct Origin {
+    /// The binary.
+    path: PathBuf,
+    /// The CPUs it might run on, before its threads were given theirs.
+    cpus: Vec<usize>,
+}
 
 /// Why there is no successor.
 #[derive(Debug)]
@@ -55,12 +60,13 @@ impl From<io::Error> for NoSuccessor {
 }
 
 impl Origin {
-    /// Notes the path of the running binary: asked later, it would be that of a file that was replaced.
+    /// Notes the path of the running binary, which asked later would be that of a file that was replaced, and the
+    /// CPUs of the calling thread.
     ///
     /// # Errors
     /// The system's.
     pub fn note() -> io::Result<Self> {
-        env::current_exe().map(Self)
+        Ok(Self { path: env::current_exe()?, cpus: affinity::of_current()? })
     }
 
     /// Starts a successor, leaves it `listening` and the limits of `snapshot`, and waits until it is ready; its
@@ -82,14 +88,20 @@ impl Origin {
                 set_socket_timeout(end, direction, Some(SILENCE_MAX)).map_err(io::Error::from)?;
             }
         }
-        let mut successor = Command::new(&self.0)
+        // A process begins with the CPUs of the thread that starts it, and this one has what shards left.
+        let own = affinity::of_current()?;
+        affinity::keep_current_on(&self.cpus)?;
+        let spawned = Command::new(&self.path)
             .args(env::args_os().skip(1))
             .env(SUCCESSION, "stdin")
             // It names us; the successor's notifications are its own.
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::from(far))
-            .spawn()
-            .map_err(|error| NoSuccessor(format!("{} cannot be started: {error}", self.0.display())))?;
+            .spawn();
+        // If this fails, the thread has more CPUs than it should.
+        let _ = affinity::keep_current_on(&own);
+        let mut successor = spawned
+            .map_err(|error| NoSuccessor(format!("{} cannot be started: {error}", self.path.display())))?;
         let heard = bequeath(line.as_fd(), snapshot, listening, on_epoll).and_then(|()| hear(line.as_fd()));
         heard.map(|()| successor.id()).map_err(|error| {
             let ended = end(&mut successor, &error);

@@ -40,10 +40,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use core_affinity::CoreId;
 
 use crate::{
-    base::{block::BlockPool, clock::Clock},
+    base::{affinity, block::BlockPool, clock::Clock},
     shared::{
         lifecycle::Lifecycle,
         log_ring::LogSender,
@@ -71,7 +70,7 @@ pub struct ShardPlan {
     /// Its number, from 0.
     pub index: usize,
     /// The CPU it stays on; any when absent.
-    pub cpu: Option<CoreId>,
+    pub cpu: Option<usize>,
     /// The runtime it uses.
     pub driver: Driver,
     /// Its own listening sockets, one per address.
@@ -161,8 +160,11 @@ pub fn spawn(plan: ShardPlan) -> io::Result<Rung> {
 
 fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
     if let Some(cpu) = plan.cpu {
-        // A CPU that went away since it was listed leaves the shard where the system puts it.
-        core_affinity::set_for_current(cpu);
+        // Before it touches any memory, which the system then takes from the CPU's own NUMA node. A CPU that went
+        // away since it was listed leaves the shard where the system puts it.
+        if let Err(error) = affinity::keep_current_on(&[cpu]) {
+            tracing::warn!("shard {} cannot stay on CPU {cpu}: {error}", plan.index);
+        }
     }
     let (mut ring, rung) = match Ring::build(plan.driver) {
         Ok(built) => built,

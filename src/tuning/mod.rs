@@ -3,13 +3,18 @@
 //! All of it reads (and what tunes, writes) the kernel's files below a [`root::Root`], so that tests bring a
 //! machine of their own. Nothing here is on the path of a request.
 
+pub mod cgroup;
 pub mod cpus;
 pub mod devices;
 pub mod journal;
 pub mod knobs;
+pub mod machine;
+pub mod pinning;
 pub mod root;
 pub mod steering;
 pub mod verify;
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 pub(crate) mod tree;

@@ -36,6 +36,7 @@ mod observe;
 mod offsets;
 mod overload;
 mod paths;
+mod pinning;
 mod policies;
 mod proxied;
 mod quotas;

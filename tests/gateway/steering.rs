@@ -4,16 +4,17 @@
 
 use std::{fs, thread};
 
-use core_affinity::CoreId;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
+    pinning::usable_cpus,
     rig::{Client, Endpoint, Setup, tollgate, until},
     upgrade::Dynasty,
 };
 
 /// The first two CPUs that this test may run on; none if there are fewer.
-fn two_cpus() -> Option<(CoreId, CoreId)> {
-    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+fn two_cpus() -> Option<(usize, usize)> {
+    let cpus = usable_cpus();
     let two = cpus.first().copied().zip(cpus.get(1).copied());
     if two.is_none() {
         eprintln!("skipped: this machine has one CPU, and nothing to choose between");
@@ -21,17 +22,19 @@ fn two_cpus() -> Option<(CoreId, CoreId)> {
     two
 }
 
-fn steered(endpoint: &Endpoint, cpus: [CoreId; 2], steering: &str) -> Setup {
+fn steered(endpoint: &Endpoint, cpus: [usize; 2], steering: &str) -> Setup {
     Setup::proxy(endpoint.address)
         .shards(2)
-        .set("shards", &format!("cpus = \"{},{}\"", cpus[0].id, cpus[1].id))
+        .set("shards", &format!("cpus = \"{},{}\"", cpus[0], cpus[1]))
         .set("listen", &format!("accept_steering = \"{steering}\""))
 }
 
 /// Asks once over each of `count` connections, from this CPU.
-fn ask_from(cpu: CoreId, address: std::net::SocketAddr, count: usize) {
+fn ask_from(cpu: usize, address: std::net::SocketAddr, count: usize) {
     let asked = thread::spawn(move || {
-        assert!(core_affinity::set_for_current(cpu));
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only).unwrap();
         for _ in 0..count {
             assert_eq!(Client::connect(address).get("/", "").status, 200);
         }
@@ -94,7 +97,7 @@ fn a_successor_steers_to_its_own_shards() {
         assert!(text.contains(from));
         fs::write(&file, text.replace(from, to)).unwrap();
     };
-    change(&format!("\"{},{}\"", other.id, one.id), &format!("\"{},{}\"", one.id, other.id));
+    change(&format!("\"{},{}\"", other, one), &format!("\"{},{}\"", one, other));
     dynasty.upgrade();
     until("the successor to be alone", || {
         ask_from(one, address, 10);
@@ -130,8 +133,8 @@ fn steering_that_cannot_be_is_refused() {
     // What only this machine can say is said at the start.
     let crowded = steered(&endpoint, [one, one], "cpu").write();
     let text = fs::read_to_string(crowded.path().join("tollgate.toml")).unwrap();
-    let list = format!("\"{},{}\"", one.id, one.id);
-    fs::write(crowded.path().join("tollgate.toml"), text.replace(&list, &format!("\"{}\"", one.id))).unwrap();
+    let list = format!("\"{},{}\"", one, one);
+    fs::write(crowded.path().join("tollgate.toml"), text.replace(&list, &format!("\"{}\"", one))).unwrap();
     let started = tollgate(crowded.path(), &["run", "--config", "tollgate.toml"]);
     let said = String::from_utf8_lossy(&started.stderr).into_owned();
     assert_eq!(started.status.code(), Some(78), "{said}");

@@ -12,7 +12,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rig::{Client, Endpoint, Gateway, Setup, until};
+use crate::{
+    pinning::{threads, usable_cpus},
+    rig::{Client, Endpoint, Gateway, Setup, until},
+};
 
 /// A gateway with all that follow it; the rig ends only the first.
 pub(crate) struct Dynasty {
@@ -73,6 +76,20 @@ fn limited(endpoint: &Endpoint, quota: &str) -> Setup {
         .set("bounds", "keepalive_requests = 1000000")
         .cluster("main", &[endpoint.address], "")
         .route("all", "/", "main", &format!("limit = [{{ by = \"ip\", quota = \"{quota}\" }}]"))
+}
+
+/// Broken by a successor that begins with the CPUs the shards left: it could not have theirs.
+#[test]
+fn a_successor_may_have_the_cpus_that_the_shards_had() {
+    let Some(last) = usable_cpus().pop() else { return };
+    let endpoint = Endpoint::answering("ok");
+    let setup = limited(&endpoint, "100/hour").shards(1).set("shards", &format!("cpus = \"{last}\""));
+    let mut dynasty = Dynasty::found(setup);
+    for _ in 0..2 {
+        dynasty.upgrade();
+        let shards: Vec<_> = threads(dynasty.pid).into_iter().filter(|(name, _)| name == "shard-0").collect();
+        assert_eq!(shards, [("shard-0".to_owned(), last.to_string())]);
+    }
 }
 
 /// Broken by a socket that is closed with clients in its queue, or by a close that no answer announced.

@@ -17,6 +17,7 @@ use super::{
     reader::{Field, Section},
     resolve::{self, Resolve},
     revocation::{self, Revocation},
+    shards::{self, Shards},
     values::{
         bytes, defaulted, duration_ms, number, optional_bytes, optional_duration_ms, optional_number,
         percent, socket_address, whole_seconds,
@@ -41,12 +42,6 @@ pub(super) struct File {
     pub(super) revocation: Revocation,
     pub(super) monitor: Monitor,
     pub(super) log: Log,
-}
-
-pub(super) struct Shards {
-    pub(super) count: Field<String>,
-    pub(super) cpus: Field<String>,
-    pub(super) driver: Field<String>,
 }
 
 /// See [`super::defaults`] for the meanings.
@@ -158,22 +153,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
         admin: admin::read(&mut listen),
         trusted_proxies: listen.texts("trusted_proxies").map_or_else(Vec::new, |list| list.value),
         steering: defaulted(&mut listen, "accept_steering"),
-        shards: {
-            let mut shards = root.section("shards");
-            let written = shards.text_or_number("count", "\"auto\" or a number");
-            let count = written.unwrap_or_else(|| Field {
-                value: super::defaults::of("shards.count").to_owned(),
-                at: 0,
-                key: "shards.count".to_owned(),
-            });
-            let read = Shards {
-                count,
-                cpus: defaulted(&mut shards, "cpus"),
-                driver: defaulted(&mut shards, "driver"),
-            };
-            shards.finish();
-            read
-        },
+        shards: shards::read(root.section("shards")),
         bounds: read_bounds(root.section("bounds"), issues),
         timeouts: {
             let mut timeouts = root.section("timeouts");

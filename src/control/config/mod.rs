@@ -24,6 +24,7 @@ pub mod plan;
 mod reader;
 pub mod resolve;
 mod revocation;
+mod shards;
 mod tables;
 pub(super) mod values;
 mod versions;

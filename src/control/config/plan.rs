@@ -21,14 +21,16 @@ use crate::{
         objective::Objective,
         route::Methods,
     },
-    tuning::steering::Choice,
+    tuning::{
+        pinning::{CpuChoice, Pinning},
+        steering::Choice,
+    },
 };
 
 use super::{
     super::{
         access_log::{ConsumerKey, Template},
         revocation::RevocationPlan,
-        topology::CpuChoice,
     },
     Environment,
     access::{self, AccessPlan},
@@ -44,7 +46,7 @@ use super::{
     monitor::{self, MonitorPlan},
     reader::Field,
     resolve::{self, ResolvePlan},
-    revocation,
+    revocation, shards,
     values::one_of,
 };
 
@@ -61,10 +63,8 @@ pub struct Plan {
     pub trusted_proxies: Vec<IpNet>,
     /// How connections find their shard.
     pub steering: Choice,
-    /// How many shards; one per usable CPU when absent.
-    pub shards: Option<usize>,
-    /// Where they are pinned.
-    pub cpus: CpuChoice,
+    /// How many shards, and where.
+    pub pinning: Pinning,
     /// The runtime they use.
     pub driver: DriverChoice,
     /// How much of everything.
@@ -267,8 +267,7 @@ pub(super) fn build(
         .collect();
     refuse_shared_addresses(file, issues);
     let trusted_proxies = file.trusted_proxies.iter().filter_map(|field| network(field, issues)).collect();
-    let cpus =
-        CpuChoice::parse(&file.shards.cpus.value).map_err(|error| file.shards.cpus.wrong(issues, error));
+    let pinning = shards::pinning(&file.shards, issues);
     let driver = one_of(
         &file.shards.driver,
         &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)],
@@ -279,13 +278,14 @@ pub(super) fn build(
         &[("auto", Choice::Auto), ("cpu", Choice::Cpu), ("hash", Choice::Hash)],
         issues,
     );
-    if steering == Some(Choice::Cpu) && matches!(cpus, Ok(CpuChoice::None)) {
+    if steering == Some(Choice::Cpu)
+        && pinning.as_ref().is_some_and(|pinning| pinning.cpus == CpuChoice::None)
+    {
         file.steering.wrong(issues, "shards that are pinned nowhere (shards.cpus) have no CPU to steer by");
     }
     let resolve = resolve::plan(&file.resolve, issues);
     let revocation = revocation::plan(&file.revocation, directory, issues);
     let admin = admin::plan(&file.admin, directory, issues);
-    let shards = shard_count(&file.shards.count, issues);
     let log = log::plan(&file.log, directory, issues);
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
@@ -294,8 +294,7 @@ pub(super) fn build(
         admin: admin?,
         trusted_proxies,
         steering: steering?,
-        shards,
-        cpus: cpus.ok()?,
+        pinning: pinning?,
         driver: driver?,
         bounds: Bounds {
             connections: usize(file.bounds.connections),
@@ -544,15 +543,4 @@ pub(super) fn network(field: &Field<String>, issues: &Issues) -> Option<IpNet> {
         field.wrong(issues, message);
     }
     parsed
-}
-
-fn shard_count(field: &Field<String>, issues: &Issues) -> Option<usize> {
-    if field.value == "auto" {
-        return None;
-    }
-    let count = field.value.parse().ok().filter(|count| (1..=1024).contains(count));
-    if count.is_none() {
-        field.wrong(issues, format!("\"{}\" is neither \"auto\" nor a number from 1 to 1024", field.value));
-    }
-    count
 }

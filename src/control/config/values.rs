@@ -31,6 +31,16 @@ pub(super) fn defaulted(section: &mut Section<'_, '_>, key: &'static str) -> Fie
     or_default(section, key, written)
 }
 
+/// A string or a number, with a default.
+pub(super) fn defaulted_or_number(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    wanted: &str,
+) -> Field<String> {
+    let written = section.text_or_number(key, wanted);
+    or_default(section, key, written)
+}
+
 /// A duration such as `"250ms"`, within `range` milliseconds.
 pub(super) fn duration_ms(
     section: &mut Section<'_, '_>,
