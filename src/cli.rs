@@ -1,5 +1,6 @@
 //! The command line: what each command is for, and the exit codes.
 
+mod topology;
 mod tune;
 
 use std::{io::IsTerminal, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -140,6 +141,10 @@ enum Command {
         #[arg(value_name = "PATH")]
         path: String,
     },
+    /// Draw the machine and where its threads go: CPUs, cores, caches, NUMA nodes, network queues and interrupts.
+    ///
+    /// Reads /sys and /proc and changes nothing. Ends with 78 if the shards cannot be placed as asked.
+    Topology(topology::Topology),
     /// Mint an API key.
     ///
     /// Prints two lines: the key, which the client sends as X-Api-Key and of which this is the only copy, and
@@ -165,6 +170,13 @@ struct Running {
     /// The file of its listen.admin_token_file.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+}
+
+impl Running {
+    /// What the gateway wants to see, if anything.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        self.admin_token_file.as_deref().map(first_line).transpose()
+    }
 }
 
 /// Runs the command the process was started with.
@@ -199,6 +211,7 @@ pub fn main() -> ExitCode {
             add_credentials(&mut headers, token.as_deref(), api_key.as_deref())
                 .and_then(|()| explain(&config, &method, &path, &headers, client_ip))
         }
+        Command::Topology(asked) => topology::run(asked),
         Command::Key { id } => key(id.as_deref()),
         Command::Tune(args) => tune::run(&args),
     };
@@ -253,10 +266,7 @@ fn check(path: &std::path::Path) -> Result<(), Failure> {
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn ask(gateway: &Running, errand: Errand) -> Result<(), Failure> {
-    let token = match &gateway.admin_token_file {
-        Some(path) => Some(first_line(path)?),
-        None => None,
-    };
+    let token = gateway.token()?;
     match admin_client::ask(&gateway.admin, token.as_deref(), errand) {
         Ok(answer) => {
             println!("{answer:#}");

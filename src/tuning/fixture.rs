@@ -65,8 +65,6 @@ impl Layout {
             let group = core / self.cores_per_cache;
             let caches = [
                 (1, "Data", "48K", list(&|other| other == core)),
-                (1, "Instruction", "32K", list(&|other| other == core)),
-                (2, "Unified", "1024K", list(&|other| other == core)),
                 (3, "Unified", "32768K", list(&|other| other / self.cores_per_cache == group)),
             ];
             for (index, (level, kind, size, shared)) in caches.iter().enumerate() {
@@ -84,4 +82,12 @@ impl Layout {
         }
         tree
     }
+}
+
+/// Puts a card of NUMA node 1 into `tree`, with a queue for each of `cpus` that interrupts it.
+pub(crate) fn card(tree: &Tree, name: &str, cpus: &[usize]) {
+    super::tree::network(tree, name, cpus);
+    tree.put(&format!("/sys/class/net/{name}/device/uevent"), "DRIVER=ice\nPCI_CLASS=20000\n");
+    tree.put(&format!("/sys/class/net/{name}/device/numa_node"), "1\n");
+    tree.put(&format!("/sys/class/net/{name}/speed"), "25000\n");
 }

@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod cpus;
 pub mod devices;
+pub mod drawing;
 pub mod journal;
 pub mod knobs;
 pub mod machine;

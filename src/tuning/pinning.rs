@@ -99,6 +99,20 @@ pub enum ThreadsPerCore {
     One,
 }
 
+impl ThreadsPerCore {
+    /// Parses `all` or `1`.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "1" => Ok(Self::One),
+            _ => Err(format!("\"{text}\" is neither \"all\" nor 1")),
+        }
+    }
+}
+
 /// Everything that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinning {
@@ -110,6 +124,17 @@ pub struct Pinning {
     pub threads_per_core: ThreadsPerCore,
     /// Which are kept free of them.
     pub reserve: Reserve,
+}
+
+impl Default for Pinning {
+    fn default() -> Self {
+        Self {
+            count: None,
+            cpus: CpuChoice::Auto,
+            threads_per_core: ThreadsPerCore::All,
+            reserve: Reserve::None,
+        }
+    }
 }
 
 impl Pinning {

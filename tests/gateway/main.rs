@@ -32,6 +32,7 @@ mod isolation;
 mod issuer;
 mod life;
 mod limits;
+mod machine;
 mod observe;
 mod offsets;
 mod overload;

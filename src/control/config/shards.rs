@@ -35,16 +35,11 @@ pub(super) fn read(mut section: Section<'_, '_>) -> Shards {
 pub(super) fn pinning(file: &Shards, issues: &Issues) -> Option<Pinning> {
     let cpus = CpuChoice::parse(&file.cpus.value).map_err(|error| file.cpus.wrong(issues, error));
     let reserve = Reserve::parse(&file.reserve.value).map_err(|error| file.reserve.wrong(issues, error));
-    let threads_per_core = match file.threads_per_core.value.as_str() {
-        "all" => ThreadsPerCore::All,
-        "1" => ThreadsPerCore::One,
-        other => {
-            file.threads_per_core.wrong(issues, format!("\"{other}\" is neither \"all\" nor 1"));
-            return None;
-        }
-    };
+    let threads_per_core = ThreadsPerCore::parse(&file.threads_per_core.value)
+        .map_err(|error| file.threads_per_core.wrong(issues, error));
     let count = count(&file.count, issues);
-    let pinning = Pinning { count, cpus: cpus.ok()?, threads_per_core, reserve: reserve.ok()? };
+    let pinning =
+        Pinning { count, cpus: cpus.ok()?, threads_per_core: threads_per_core.ok()?, reserve: reserve.ok()? };
     if let Some(message) = pinning.contradiction() {
         file.reserve.wrong(issues, message);
     }
