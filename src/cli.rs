@@ -1,5 +1,6 @@
 //! The command line: what each command is for, and the exit codes.
 
+mod doctor;
 mod topology;
 mod tune;
 
@@ -41,7 +42,7 @@ const REFUSED: u8 = 78;
 
 /// An API gateway for payment systems: exact limits, no double payments, one shard per core on io_uring.
 ///
-/// Exit codes: 0 done, 1 refused (of explain) or incomplete (of tune), 64 wrong usage, 69 an address could not be bound or nobody answers there,
+/// Exit codes: 0 done, 1 refused (of explain), incomplete (of tune) or a warning (of doctor), 2 a failure (of doctor), 64 wrong usage, 69 an address could not be bound or nobody answers there,
 /// 70 a bug, 78 configuration refused.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version)]
@@ -141,6 +142,12 @@ enum Command {
         #[arg(value_name = "PATH")]
         path: String,
     },
+    /// Say what on this machine may keep the gateway from its promises, why, and what to do about it.
+    ///
+    /// Looks and changes nothing: the kernel and its rings, limits, CPUs, interrupts, the network stack, memory, clocks,
+    /// the log's disk. Ends with 0, with 1 if something will fail or costs speed (warn), with 2 if something fails
+    /// already (fail), with 78 if the configuration is refused. What cannot be seen is unknown, and no failure.
+    Doctor(doctor::Doctor),
     /// Draw the machine and where its threads go: CPUs, cores, caches, NUMA nodes, network queues and interrupts.
     ///
     /// Reads /sys and /proc and changes nothing. Ends with 78 if the shards cannot be placed as asked.
@@ -211,6 +218,7 @@ pub fn main() -> ExitCode {
             add_credentials(&mut headers, token.as_deref(), api_key.as_deref())
                 .and_then(|()| explain(&config, &method, &path, &headers, client_ip))
         }
+        Command::Doctor(asked) => doctor::run(&asked),
         Command::Topology(asked) => topology::run(asked),
         Command::Key { id } => key(id.as_deref()),
         Command::Tune(args) => tune::run(&args),

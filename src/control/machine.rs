@@ -5,12 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::tuning::{cgroup, machine::memory_bytes, root::Root};
-
-/// The files that `shards` shards can have open at once: a client and an endpoint connection each, and some.
-pub fn files_needed(connections: usize, shards: usize) -> u64 {
-    (2 * connections * shards + 64 * shards + 64) as u64
-}
+use crate::tuning::{cgroup, machine::memory_bytes, needs::files_needed, root::Root};
 
 /// Raises the limit on open files as far as it may be and as far as it is needed, and says so if that is
 /// not far enough.

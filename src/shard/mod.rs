@@ -29,7 +29,7 @@ mod watch;
 
 pub use accept::{Bound, Opening};
 pub use buffers::BufferPlan;
-pub use ring::{Driver, Rung, probe};
+pub use ring::{Driver, Rung, best_ring, probe};
 
 use std::{
     cell::{Cell, RefCell},

@@ -6,10 +6,12 @@
 pub mod cgroup;
 pub mod cpus;
 pub mod devices;
+pub mod doctor;
 pub mod drawing;
 pub mod journal;
 pub mod knobs;
 pub mod machine;
+pub mod needs;
 pub mod pinning;
 pub mod root;
 pub mod steering;

@@ -22,6 +22,7 @@ fn every_command_has_help_and_wrong_usage_is_64() {
         (Some("run"), &["--config", "SIGTERM", "SIGUSR1"]),
         (Some("demo"), &["token", "quota"]),
         (Some("check"), &["<FILE>", "78"]),
+        (Some("doctor"), &["--json", "--live", "--seconds", "--config", "--root", "78"]),
         (Some("topology"), &["--json", "--format", "--cpus", "--reserve", "--config", "--root"]),
         (Some("key"), &["--id", "X-Api-Key", "SHA-256"]),
         (Some("explain"), &["--config", "--token", "--api-key", "--client-ip", "--header", "METHOD", "PATH"]),

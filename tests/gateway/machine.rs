@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     config::{GOOD, code, said, written},
-    rig::{Directory, tollgate},
+    rig::{Directory, Endpoint, Setup, tollgate},
 };
 
 /// A machine with two CPUs, of which the process may use the second.
@@ -65,4 +65,47 @@ fn another_machine_is_drawn_from_its_files() {
         let arguments = [&["topology"], wrong].concat();
         assert_eq!(code(&tollgate(root.path(), &arguments)), Some(64), "{wrong:?}");
     }
+}
+
+/// Broken by an exit code that hides what the lines say.
+#[test]
+fn the_doctor_ends_with_the_worst_of_what_it_says() {
+    let root = made_up();
+    let at = root.path().to_str().unwrap();
+    let warns = written(format!("[log]\naccess = \"off\"\n{GOOD}").as_bytes());
+    let (status, lines) = printed(warns.path(), &["doctor", "--root", at, "--config", "t.toml"]);
+    assert_eq!(status, Some(1), "{lines}");
+    assert!(lines.contains("warn    open-files        at most 1024 open files"), "{lines}");
+    assert!(lines.contains("why:    a connection is a file"), "{lines}");
+    assert!(lines.contains("do:     set LimitNOFILE="), "{lines}");
+    let fails = written(format!("[shards]\ncpus = \"0\"\n{GOOD}").as_bytes());
+    let arguments = ["doctor", "--root", at, "--json", "--config", "t.toml"];
+    let (status, json) = printed(fails.path(), &arguments);
+    assert_eq!(status, Some(2), "{json}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let checks = json["checks"].as_array().unwrap();
+    let placement = checks.iter().find(|check| check["id"] == "placement").unwrap();
+    assert_eq!(placement["state"], "fail");
+    for key in ["found", "why", "remedy", "effect"] {
+        assert!(placement[key].is_string(), "{placement}");
+    }
+    let refused = written(b"nonsense = 1\n");
+    assert_eq!(printed(refused.path(), &["doctor", "--config", "t.toml"]).0, Some(78));
+    assert_eq!(printed(refused.path(), &["doctor", "--seconds", "5"]).0, Some(64));
+}
+
+/// Broken by a look at the wrong process: what shards do is only seen in the gateway's threads.
+#[test]
+fn the_doctor_sees_a_gateway_at_work() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway = Setup::proxy(endpoint.address).start();
+    let admin = gateway.admin.to_string();
+    let arguments = ["doctor", "--json", "--live", "--seconds", "1", "--admin", &admin];
+    let (_, json) = printed(gateway.directory(), &arguments);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let checks = json["checks"].as_array().unwrap();
+    let found = |id: &str| checks.iter().find(|check| check["id"] == id).unwrap();
+    assert!(found("live-preemptions")["found"].as_str().unwrap().starts_with("shards had to make room"));
+    assert!(!found("live-imbalance")["found"].as_str().unwrap().contains("cannot be seen"));
+    assert_ne!(found("io-uring")["state"], "unknown", "this machine was asked");
 }
