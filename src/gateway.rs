@@ -233,6 +233,7 @@ impl Gateway {
             log: log_counts,
             discovery: Arc::clone(&discovery),
             revocations,
+            health: Arc::default(),
             monitor: Arc::default(),
             changes: Arc::default(),
             drivers,
@@ -300,6 +301,8 @@ impl Gateway {
                 }
             });
             tokio::spawn(observer::run(view.load_full()));
+            let health = Arc::clone(&view.load().health);
+            tokio::spawn(health.run(Arc::clone(&view)));
             let monitor = Arc::clone(&view.load().monitor);
             tokio::spawn(monitor.run(Arc::clone(&view), samples));
             tokio::spawn(supervisor::feed_watchdog());

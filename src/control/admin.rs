@@ -36,7 +36,8 @@ use self::{
 };
 
 use super::{
-    apis, catalogue, dashboard, discovery, metrics, monitor::live, reload::Reloader, revocation, view::View,
+    apis, catalogue, clusters, dashboard, discovery, endpoints_api, metrics, monitor::live, reload::Reloader,
+    revocation, view::View,
 };
 
 /// What the handlers need.
@@ -69,13 +70,14 @@ impl Admin {
         let monitor = live::router(Arc::clone(&self.view));
         let changes = changes::router(Arc::clone(&self.view.load().changes));
         let guard = middleware::from_fn_with_state(Arc::clone(&self.view), guard::guard);
+        let clusters = clusters::router(Arc::clone(&self.view));
+        let endpoints = endpoints_api::router(Arc::clone(&self.view));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/status", get(status))
             .route("/metrics", get(scrape))
             .route("/config", get(config))
-            .route("/clusters", get(clusters))
             .route("/routes", get(routes))
             .route("/reload", post(reload))
             .route("/drain", post(drain))
@@ -84,6 +86,8 @@ impl Admin {
             .merge(apis)
             .merge(catalogue)
             .merge(discovery)
+            .merge(clusters)
+            .merge(endpoints)
             .merge(monitor)
             .merge(dashboard::router())
             .merge(changes)
@@ -117,37 +121,6 @@ async fn scrape(State(admin): State<Admin>) -> Response {
 
 async fn config(State(admin): State<Admin>) -> Json<Value> {
     Json((*admin.view.load().told.config).clone())
-}
-
-async fn clusters(State(admin): State<Admin>) -> Json<Value> {
-    let view = admin.view.load();
-    let clusters = view.snapshot.clusters.iter().map(|cluster| {
-        let endpoints: Vec<Value> = cluster
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                json!({
-                    "endpoint": endpoint.name,
-                    "address": endpoint.address.to_string(),
-                    "host": endpoint.host,
-                    "state": "up",
-                    "reason": "no health check is configured",
-                    "weight": endpoint.weight,
-                    "in_flight": endpoint.load.in_flight(),
-                })
-            })
-            .collect();
-        json!({
-            "cluster": cluster.name,
-            "balance": cluster.balance.word(),
-            "endpoints": endpoints,
-            "connections_active": cluster.meters.sum(|meters| &meters.connections_active),
-            "connections_idle": cluster.meters.sum(|meters| &meters.connections_idle),
-            "reuses": cluster.meters.sum(|meters| &meters.reuses),
-            "dials": cluster.meters.sum(|meters| &meters.dials),
-        })
-    });
-    Json(clusters.collect())
 }
 
 async fn routes(State(admin): State<Admin>) -> Json<Value> {

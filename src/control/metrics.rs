@@ -23,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    discovery,
+    clusters, discovery,
     performance::performance,
     view::{PHASES, View},
 };
@@ -148,28 +148,7 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.counters("tollgate_upstream_reuse", "Exchanges that found a waiting connection", &reuses)?;
     let dials = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.dials));
     out.counters("tollgate_upstream_dials", "Connections made to endpoints", &dials)?;
-    let mut up = Vec::new();
-    let mut load = Vec::new();
-    for cluster in view.snapshot.clusters.iter() {
-        for endpoint in &cluster.endpoints {
-            let labels = [("cluster", &*cluster.name), ("endpoint", &*endpoint.name)];
-            up.push((labels, 1));
-            load.push((labels, u64::from(endpoint.load.in_flight())));
-        }
-    }
-    // What has left is shown until its last exchange has ended.
-    for (cluster, endpoint) in view.snapshot.departed.iter() {
-        let in_flight = u64::from(endpoint.load.in_flight());
-        if in_flight > 0 {
-            load.push(([("cluster", &**cluster), ("endpoint", &*endpoint.name)], in_flight));
-        }
-    }
-    out.gauges("tollgate_endpoint_up", "Whether the endpoint may be chosen", &up)?;
-    out.gauges(
-        "tollgate_endpoint_inflight",
-        "Exchanges in flight at the endpoint, all shards together",
-        &load,
-    )
+    clusters::metrics(out, view)
 }
 
 fn accepts(out: &mut Out<'_>, view: &View) -> fmt::Result {
@@ -334,7 +313,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let none: [(&str, &str); 0] = [];
         self.gauges(name, help, &[(none, value)])
     }

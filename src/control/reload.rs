@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use crate::{shared::standing::WEIGHT_UNIT, stage::snapshot::Snapshot};
+use crate::stage::snapshot::Snapshot;
 
 use super::{
     access_log::Generations,
@@ -159,9 +159,7 @@ impl Reloader {
         }
         self.view.store(Arc::new(self.view.load().with(Arc::clone(&snapshot), told)));
         // Endpoints that stay go by the new weights and bounds.
-        for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
-            endpoint.standing.publish(endpoint.weight * WEIGHT_UNIT, endpoint.in_flight_max);
-        }
+        self.view.load().health.adopt(&snapshot);
         self.snapshot.store(snapshot);
     }
 }

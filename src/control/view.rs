@@ -24,6 +24,7 @@ use super::{
     admin::{bearer::BearerToken, changes::Changes},
     config::{Plan, monitor::MonitorPlan, view},
     discovery::Discovery,
+    health::Health,
     monitor::Monitor,
     revocation::Revocations,
 };
@@ -45,6 +46,8 @@ pub struct View {
     pub discovery: Arc<Discovery>,
     /// The deny list.
     pub revocations: Arc<Revocations>,
+    /// What is known of the endpoints.
+    pub health: Arc<Health>,
     /// What is kept in mind of the last minutes.
     pub monitor: Arc<Monitor>,
     /// Who has changed what by the admin API.
@@ -122,6 +125,7 @@ impl View {
             log: self.log.clone(),
             discovery: Arc::clone(&self.discovery),
             revocations: Arc::clone(&self.revocations),
+            health: Arc::clone(&self.health),
             monitor: Arc::clone(&self.monitor),
             changes: Arc::clone(&self.changes),
             drivers: Arc::clone(&self.drivers),

@@ -66,7 +66,12 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Ok(Passage::Description(document)) => {
             respond::describe(shard, downstream, &exchange, document).await // 8 respond
         }
-        Ok(Passage::Granted(granted)) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
+        Ok(Passage::Granted(granted)) => {
+            shard.meters().carried.add(1);
+            let carried = forward::carry(shard, downstream, &mut exchange, granted).await; // 7 forward 8 respond
+            shard.meters().carried.subtract(1);
+            carried
+        }
         Err(Absence::Refused(refusal)) => {
             respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
         }

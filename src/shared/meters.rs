@@ -90,6 +90,10 @@ pub struct EndpointMeters {
     pub waits: Counter,
     /// Time until the answer began, in microseconds; a failure counts as slow.
     pub waited_us: Counter,
+    /// Attempts on a connection made for them.
+    pub fresh: Counter,
+    /// Attempts on one that had served before.
+    pub reused: Counter,
 }
 
 /// Verdicts on tokens and API keys.
@@ -135,6 +139,8 @@ pub struct ShardMeters {
     pub queue_waits: Counter,
     /// Requests that wait for it; set once a round.
     pub queued: Counter,
+    /// Of them those that have a place at an endpoint.
+    pub carried: Counter,
     /// Requests answered by the gateway itself, by code.
     pub refusals: Counters<CODES_MAX>,
     /// Requests that match no route: no route's meters count them.

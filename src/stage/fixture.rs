@@ -13,7 +13,7 @@ use crate::shared::{
 
 use super::{
     auth::{Algorithm, ApiKeys, Key, KeySet},
-    balance::{Balance, Cluster, Endpoint, Faults, Trip},
+    balance::{Balance, Care, Cluster, Ejection, Endpoint, Faults, Trip},
     client::TrustedProxies,
     consumer::Consumers,
     headroom::{Ceilings, Priority},
@@ -91,6 +91,12 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
         index: 0,
         balance: Balance::LeastConnections,
         trip: Trip { failures: 5, faults: Faults::Gateway },
+        care: Care {
+            ejection: Ejection { margin_percent: 0, time_ms: 10_000, share_percent: 50 },
+            slow_start_ms: 0,
+            panic_percent: 10,
+            probe: None,
+        },
         connect_timeout_ms: 1_000,
         response_timeout_ms: 15_000,
         idle_timeout_ms: 4_000,

@@ -51,6 +51,7 @@ fn wait_for_rest(gateway: &Gateway) {
         let (_, metrics) = gateway.admin_get("/metrics");
         let none = |line: &str| {
             let gauge = line.starts_with("tollgate_endpoint_inflight{")
+                || line.starts_with("tollgate_inflight_drift ")
                 || line.starts_with("tollgate_inflight_requests ")
                 || (line.starts_with("tollgate_upstream_connections{") && line.contains("active"));
             !gauge || line.ends_with(" 0")

@@ -28,6 +28,7 @@ mod explain;
 mod faults;
 mod framing;
 mod heads;
+mod health;
 mod isolation;
 mod issuer;
 mod life;

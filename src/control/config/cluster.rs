@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::stage::balance::{Balance, HashBy};
+use crate::stage::balance::{Balance, Care, HashBy, Trip};
 
 use super::{
+    care,
     endpoints::{self, EndpointPlan, ListPlan, WEIGHT_MAX},
     issue::Issues,
     limits::is_field_name,
@@ -22,6 +23,7 @@ pub(super) struct Cluster {
     response_timeout_ms: u64,
     idle_timeout_ms: u64,
     idle_connections: u64,
+    care: care::Written,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) endpoints_file: Option<Field<String>>,
     pub(super) at: usize,
@@ -44,6 +46,8 @@ pub struct ClusterPlan {
     pub response_timeout_ms: u64,
     pub idle_timeout_ms: u64,
     pub idle_connections: usize,
+    pub trip: Trip,
+    pub care: Care,
     pub endpoints: Vec<EndpointPlan>,
     pub list: Option<ListPlan>,
 }
@@ -71,6 +75,7 @@ pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
         response_timeout_ms: duration_ms(&mut section, "response_timeout", MILLISECOND..=DAY, issues),
         idle_timeout_ms: duration_ms(&mut section, "idle_timeout", MILLISECOND..=DAY, issues),
         idle_connections: number(&mut section, "idle_connections", 0..=1_000_000, issues),
+        care: care::read(&mut section, issues),
         endpoints: section
             .sections("endpoints")
             .into_iter()
@@ -97,7 +102,9 @@ fn read_endpoint(mut section: Section<'_, '_>, issues: &Issues) -> Endpoint {
 /// Checks `cluster`; `None` if some mistake left a hole.
 pub(super) fn plan(cluster: &Cluster, directory: &Path, issues: &Issues) -> Option<ClusterPlan> {
     let balance = balance(cluster, issues);
+    let care = care::plan(&cluster.care, issues);
     let (endpoints, list) = endpoints::plan(cluster, directory, issues);
+    let (trip, care) = care?;
     Some(ClusterPlan {
         name: cluster.name.as_ref()?.value.clone(),
         balance: balance?,
@@ -105,6 +112,8 @@ pub(super) fn plan(cluster: &Cluster, directory: &Path, issues: &Issues) -> Opti
         response_timeout_ms: cluster.response_timeout_ms,
         idle_timeout_ms: cluster.idle_timeout_ms,
         idle_connections: usize::try_from(cluster.idle_connections).unwrap_or(usize::MAX),
+        trip,
+        care,
         endpoints,
         list,
     })

@@ -15,7 +15,7 @@ use crate::{
     },
     stage::{
         auth::{ApiKey, ApiKeys, IssuedKeys, KeySet, Verified},
-        balance::{self, Cluster, Endpoint, Faults, Trip},
+        balance::{self, Cluster, Endpoint},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
         headroom::Ceilings,
@@ -286,7 +286,10 @@ fn cluster(
             name: located.name.into(),
             host: located.host.map(Into::into),
             load: Arc::new(Load::new()),
-            standing: Arc::new(Standing::new(located.weight * WEIGHT_UNIT, located.in_flight_max)),
+            standing: Arc::new(Standing::new(
+                first_weight(plan, located.weight, before),
+                located.in_flight_max,
+            )),
             meters: Arc::new(PerShard::new(inheritance.shards)),
         };
         endpoints.push(match known {
@@ -310,7 +313,8 @@ fn cluster(
         name: plan.name.as_str().into(),
         index: place_of(index),
         balance: plan.balance.clone(),
-        trip: Trip { failures: 0, faults: Faults::Gateway },
+        trip: plan.trip,
+        care: plan.care.clone(),
         connect_timeout_ms: plan.connect_timeout_ms,
         response_timeout_ms: plan.response_timeout_ms,
         idle_timeout_ms: plan.idle_timeout_ms,
@@ -319,6 +323,13 @@ fn cluster(
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
     }
+}
+
+/// The effective weight of an endpoint until control has looked at it. One that joins others starts slowly: were it
+/// given its full weight first, everything would go there at once, because it has nothing in flight.
+fn first_weight(plan: &ClusterPlan, weight: u32, before: Option<&Cluster>) -> u32 {
+    let full = weight * WEIGHT_UNIT;
+    if before.is_some() && plan.care.slow_start_ms > 0 { full / 10 } else { full }
 }
 
 fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inheritance<'_>) -> Route {

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admin;
 pub mod api;
+mod care;
 pub mod cluster;
 pub mod compile;
 pub mod consumer;

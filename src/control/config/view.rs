@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     shared::standing::UNBOUNDED,
     stage::{
+        balance::{Faults, Probe, Question},
         headroom::Priority,
         limit::{Mode, Refund},
     },
@@ -55,6 +56,19 @@ pub fn view(plan: &Plan) -> Value {
                 "name": cluster.name,
                 "balance": cluster.balance.word(),
                 "hash_by": cluster.balance.hash_by(),
+                "slow_start_ms": cluster.care.slow_start_ms,
+                "panic": format!("{}%", cluster.care.panic_percent),
+                "ejection": {
+                    "failures": cluster.trip.failures,
+                    "on": match cluster.trip.faults {
+                        Faults::Gateway => "gateway",
+                        Faults::Any5xx => "5xx",
+                    },
+                    "margin": format!("{}%", cluster.care.ejection.margin_percent),
+                    "time_ms": cluster.care.ejection.time_ms,
+                    "max": format!("{}%", cluster.care.ejection.share_percent),
+                },
+                "health": cluster.care.probe.as_ref().map(probe_view),
                 "connect_timeout_ms": cluster.connect_timeout_ms,
                 "response_timeout_ms": cluster.response_timeout_ms,
                 "idle_timeout_ms": cluster.idle_timeout_ms,
@@ -153,6 +167,24 @@ pub fn view(plan: &Plan) -> Value {
         "api": plan.apis.iter().map(api_view).collect::<Vec<_>>(),
         "cluster": clusters,
         "route": routes,
+    })
+}
+
+fn probe_view(probe: &Probe) -> Value {
+    let question = match &probe.question {
+        Question::Tcp => json!("tcp"),
+        Question::Http { path, host, expect } => json!({
+            "path": path,
+            "host": host,
+            "expect": format!("{}-{}", expect.start(), expect.end()),
+        }),
+    };
+    json!({
+        "probe": question,
+        "interval_ms": probe.interval_ms,
+        "timeout_ms": probe.timeout_ms,
+        "rise": probe.rise,
+        "fall": probe.fall,
     })
 }
 

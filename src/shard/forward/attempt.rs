@@ -78,6 +78,11 @@ impl Attempt<'_, '_> {
                 return (Ending::Failed(failure), 0);
             }
         };
+        let connections = self.endpoint.meters.of(shard.index);
+        match lease.carrier {
+            Carrier::Fresh => connections.fresh.add(1),
+            Carrier::Reused => connections.reused.add(1),
+        }
         let started = shard.clock.recent();
         // What is still to come of the body comes at the client's pace.
         let at_once = upload.is_finished();

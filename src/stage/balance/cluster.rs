@@ -8,7 +8,7 @@ use crate::shared::{
     standing::{Standing, UNBOUNDED},
 };
 
-use super::{Balance, Trip, candidates::Candidate};
+use super::{Balance, Care, Trip, candidates::Candidate};
 
 /// A service and the endpoints that provide it.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Cluster {
     pub balance: Balance,
     /// When an endpoint that fails is suspected.
     pub trip: Trip,
+    /// How its endpoints are looked after.
+    pub care: Care,
     /// How long a connection may take to be made, in milliseconds.
     pub connect_timeout_ms: u64,
     /// How long an answer may take to begin, or to go on, in milliseconds.

@@ -18,7 +18,7 @@ pub enum Finding {
     Unknown,
 }
 
-/// Which findings are failures of the endpoint.
+/// Which findings are failures in a row. Where endpoints are compared, any 5xx is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faults {
     /// No answer, or one that says that whoever stands behind it did not answer: 502, 503, 504.
@@ -96,22 +96,27 @@ const FAILURE_US: u64 = 1_000_000;
 /// to be none, if the gateway did not spend it waiting for the client.
 pub fn note(cluster: &Cluster, endpoint: &Endpoint, shard: usize, finding: Finding, waited_us: Option<u64>) {
     let (meters, standing) = (endpoint.meters.of(shard), &endpoint.standing);
-    let fault = Fault::of(finding, cluster.trip.faults);
-    let least_us = match (finding, fault) {
-        (Finding::Unknown, _) => None,
-        (_, Some(fault)) => {
-            meters.bad.add(1);
+    match Fault::of(finding, cluster.trip.faults) {
+        Some(fault) => {
             let streak = standing.note_failure(fault.0, fault.0 == Fault::CONNECT);
             if cluster.trip.is_due(streak.failures, streak.unreachable) {
                 standing.suspect();
             }
+        }
+        None if finding != Finding::Unknown => standing.note_success(),
+        None => {}
+    }
+    // Beside the others any 5xx counts: what a client provokes it provokes everywhere.
+    let least_us = match Fault::of(finding, Faults::Any5xx) {
+        Some(_) => {
+            meters.bad.add(1);
             Some(FAILURE_US)
         }
-        (_, None) => {
+        None if finding != Finding::Unknown => {
             meters.good.add(1);
-            standing.note_success();
             Some(0)
         }
+        None => None,
     };
     let Some(waited_us) = waited_us else { return };
     if let Some(least_us) = least_us {

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod candidates;
+mod care;
 mod cluster;
 mod experience;
 mod hash;
@@ -15,6 +16,7 @@ mod random;
 mod round_robin;
 
 pub use affinity::{HashBy, affinity};
+pub use care::{Care, Ejection, Probe, Question};
 pub use cluster::{Cluster, Endpoint, Permit};
 pub use experience::{Fault, Faults, Finding, Trip, note};
 pub use round_robin::{first_turn, round};

@@ -1,0 +1,219 @@
+//! Who of a cluster is well, decided ten times a second on the control thread, from what the shards counted and what
+//! probes say.
+//!
+//! Owns what control knows of every endpoint, by its slot, and what operators ordered. Publishes effective weights and
+//! ceilings (`shared/standing.rs`) and says every change of state once. Never waits for a shard, and no shard for it.
+
+pub mod estimate;
+pub mod patient;
+pub mod probe;
+mod probes;
+#[cfg(test)]
+mod tests;
+pub mod ward;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    base::clock::monotonic_us,
+    stage::{
+        balance::{Cluster, Endpoint},
+        snapshot::Snapshot,
+    },
+};
+
+use super::view::View;
+
+pub use self::patient::Order;
+use self::{
+    patient::Change,
+    probes::Probes,
+    ward::{Chart, Round},
+};
+
+/// Between two looks.
+const TURN: Duration = Duration::from_millis(100);
+/// Looks from one fading of the past to the next: a second.
+const LOOKS_PER_FADE: u64 = 10;
+/// Orders of operators that are kept in mind.
+const ORDERS_MAX: usize = 1_000;
+
+/// What control knows of all endpoints.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looks: u64,
+    charts: HashMap<usize, Chart>,
+    /// Of each cluster by name, whether it panics and where its round was.
+    clusters: HashMap<Box<str>, (bool, Option<u64>)>,
+    /// What was ordered, by cluster and address, so that it outlives an endpoint that goes and comes.
+    orders: HashMap<(Box<str>, SocketAddr), Order>,
+}
+
+/// What there is to say of one endpoint.
+#[derive(Debug)]
+pub struct Told {
+    /// Its state in a word.
+    pub state: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Times it was ejected.
+    pub ejected: u64,
+    /// What an operator ordered.
+    pub order: Order,
+}
+
+/// Too many orders.
+#[derive(Debug)]
+pub struct OrdersFull;
+
+impl Health {
+    /// Looks after the endpoints in force, for as long as the process runs.
+    pub async fn run(self: Arc<Self>, view: Arc<ArcSwap<View>>) {
+        let mut probes = Probes::default();
+        loop {
+            let snapshot = Arc::clone(&view.load().snapshot);
+            self.look(&snapshot, now_ms());
+            probes.ask(&self, &snapshot, now_ms());
+            drop(snapshot);
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    /// One look at all clusters of `snapshot`.
+    pub fn look(&self, snapshot: &Snapshot, now_ms: u64) {
+        let mut state = self.state();
+        let state = &mut *state;
+        state.meet(snapshot, now_ms);
+        state.looks += 1;
+        let fades = state.looks.is_multiple_of(LOOKS_PER_FADE);
+        for cluster in snapshot.clusters.iter() {
+            let (panicked, turn) = state.clusters.get(&cluster.name).copied().unwrap_or_default();
+            let slots = cluster.endpoints.iter().map(|endpoint| endpoint.slot);
+            // Out of the map and back: they are looked at beside each other.
+            let mut charts: Vec<(usize, Chart)> =
+                slots.filter_map(|slot| state.charts.remove_entry(&slot)).collect();
+            let mut looked: Vec<&mut Chart> = charts.iter_mut().map(|(_, chart)| chart).collect();
+            let findings = ward::look(cluster, &mut looked, Round { now_ms, fades, turn });
+            state.charts.extend(charts);
+            for (place, change) in &findings.changes {
+                say(cluster, &cluster.endpoints[*place], change);
+            }
+            say_panic(cluster, panicked, findings.panics);
+            state.clusters.insert(cluster.name.clone(), (findings.panics, findings.turn));
+        }
+    }
+
+    /// Looks at once: a configuration was put in force.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        self.look(snapshot, now_ms());
+    }
+
+    /// What there is to say of `endpoint`.
+    pub fn tell(&self, cluster: &Cluster, endpoint: &Endpoint) -> Told {
+        let state = self.state();
+        let panics = state.clusters.get(&cluster.name).is_some_and(|(panics, _)| *panics);
+        let Some(chart) = state.charts.get(&endpoint.slot) else {
+            let reason = "it has just become known".to_owned();
+            return Told { state: "up", reason, ejected: 0, order: Order::default() };
+        };
+        let offer = ward::offer(cluster, endpoint);
+        let streak = endpoint.standing.streak();
+        let (state, reason) = chart.patient.tell(chart.order, offer, streak, panics, now_ms());
+        Told { state, reason, ejected: chart.patient.ejected, order: chart.order }
+    }
+
+    /// Has `change` done to what is ordered of `endpoint`; in force when this returns.
+    ///
+    /// # Errors
+    /// There are too many orders.
+    pub fn order(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        change: impl FnOnce(&mut Order),
+    ) -> Result<Order, OrdersFull> {
+        let key = (cluster.name.clone(), endpoint.address);
+        let mut state = self.state();
+        let mut order = state.orders.get(&key).copied().unwrap_or_default();
+        change(&mut order);
+        if order == Order::default() {
+            state.orders.remove(&key);
+        } else if state.orders.len() < ORDERS_MAX || state.orders.contains_key(&key) {
+            state.orders.insert(key, order);
+        } else {
+            return Err(OrdersFull);
+        }
+        if let Some(chart) = state.charts.get_mut(&endpoint.slot) {
+            chart.order = order;
+        }
+        drop(state);
+        self.look(snapshot, now_ms());
+        Ok(order)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Has a chart for every endpoint of `snapshot`, and no other.
+    fn meet(&mut self, snapshot: &Snapshot, now_ms: u64) {
+        for cluster in snapshot.clusters.iter() {
+            let is_known = self.clusters.contains_key(&cluster.name);
+            for endpoint in &cluster.endpoints {
+                let order = self.orders.get(&(cluster.name.clone(), endpoint.address));
+                let order = order.copied().unwrap_or_default();
+                let chart = || Chart::new(endpoint, order, now_ms, is_known);
+                self.charts.entry(endpoint.slot).or_insert_with(chart);
+            }
+        }
+        let endpoints = || snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+        if self.charts.len() > endpoints().count() {
+            self.charts.retain(|slot, _| endpoints().any(|endpoint| endpoint.slot == *slot));
+            self.clusters.retain(|name, _| snapshot.clusters.iter().any(|cluster| cluster.name == *name));
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    monotonic_us() / 1_000
+}
+
+/// Says what has changed, once.
+fn say(cluster: &Cluster, endpoint: &Endpoint, change: &Change) {
+    let (cluster, endpoint) = (&cluster.name, &endpoint.name);
+    match change {
+        Change::Ejected { why, for_ms } => {
+            let seconds = for_ms.div_ceil(1_000);
+            tracing::warn!("cluster \"{cluster}\": {endpoint} is ejected for {seconds} s: {why}");
+        }
+        Change::OnProbation => tracing::info!("cluster \"{cluster}\": {endpoint} is on probation"),
+        Change::Recovered => tracing::info!("cluster \"{cluster}\": {endpoint} is well again"),
+        Change::Down(why) => tracing::warn!("cluster \"{cluster}\": {endpoint} is down: {why}"),
+        Change::Up => tracing::info!("cluster \"{cluster}\": {endpoint} is up again"),
+    }
+}
+
+fn say_panic(cluster: &Cluster, before: bool, now: bool) {
+    match (before, now) {
+        (false, true) => {
+            tracing::warn!("cluster \"{}\": too few endpoints are well, all are used", cluster.name);
+        }
+        (true, false) => tracing::info!("cluster \"{}\": enough endpoints are well again", cluster.name),
+        _ => {}
+    }
+}

@@ -1,0 +1,175 @@
+//! The endpoints of one cluster beside each other: who is worse than the others, how many may be left out, what each
+//! may be given.
+//!
+//! Looks at what the shards counted, decides, and publishes weight and ceiling of every endpoint. The time is an
+//! argument.
+
+use crate::{
+    shared::standing::Standing,
+    stage::balance::{self, Balance, Cluster, Endpoint},
+};
+
+use super::{
+    estimate,
+    patient::{Change, Counts, Offer, Order, Patient, Rate, in_a_row},
+};
+
+/// What control knows of one endpoint, beside its place in the snapshot.
+#[derive(Debug)]
+pub struct Chart {
+    /// What was seen of it.
+    pub patient: Patient,
+    /// What an operator ordered.
+    pub order: Order,
+    /// What the last probe found, until the next look.
+    pub answer: Option<Result<String, String>>,
+    estimate: estimate::Reading,
+}
+
+impl Chart {
+    /// One for `endpoint`.
+    pub fn new(endpoint: &Endpoint, order: Order, now_ms: u64, is_newcomer: bool) -> Self {
+        let patient = Patient::new(counts(endpoint), now_ms, is_newcomer);
+        Self { patient, order, answer: None, estimate: estimate::Reading::of(endpoint) }
+    }
+}
+
+/// What is configured of the share of `endpoint`.
+pub fn offer(cluster: &Cluster, endpoint: &Endpoint) -> Offer {
+    Offer {
+        weight: endpoint.weight,
+        in_flight_max: endpoint.in_flight_max,
+        slow_start_ms: cluster.care.slow_start_ms,
+    }
+}
+
+fn counts(endpoint: &Endpoint) -> Counts {
+    Counts {
+        good: endpoint.meters.sum(|meters| &meters.good),
+        bad: endpoint.meters.sum(|meters| &meters.bad),
+    }
+}
+
+/// One look at a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// When.
+    pub now_ms: u64,
+    /// Whether a second has passed since this was last so.
+    pub fades: bool,
+    /// The turn at which the last look found the cluster's round, if it has one.
+    pub turn: Option<u64>,
+}
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Whether too few are well, so that all are used.
+    pub panics: bool,
+    /// What changed, and of which endpoint.
+    pub changes: Vec<(usize, Change)>,
+    /// See [`Round::turn`].
+    pub turn: Option<u64>,
+}
+
+/// Attempts below which a rate says nothing, of an endpoint and of all others together.
+const RATE_ATTEMPTS_MIN: f64 = 50.0;
+
+/// Looks at `cluster`, whose endpoints have these `charts`, in order.
+pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findings {
+    let Round { now_ms, fades, turn } = round;
+    let care = &cluster.care;
+    let mut findings = Findings::default();
+    for (place, (endpoint, chart)) in cluster.endpoints.iter().zip(charts.iter_mut()).enumerate() {
+        chart.patient.observe(counts(endpoint), fades);
+        let due = chart.patient.advance(care, now_ms);
+        if due == Some(Change::OnProbation) {
+            // What it took when it failed says nothing about it now.
+            endpoint.standing.settle_estimate(endpoint.standing.estimate_us(), 0);
+        }
+        let probed = match (&care.probe, chart.answer.take()) {
+            (Some(probe), Some(answer)) => chart.patient.probed(answer, probe, now_ms),
+            (Some(_), None) => None,
+            (None, _) => {
+                chart.patient.forget_probes();
+                None
+            }
+        };
+        findings.changes.extend([due, probed].into_iter().flatten().map(|change| (place, change)));
+        if fades {
+            endpoint.load.fade();
+        }
+        if let Some(turn) = turn {
+            endpoint.load.put_off(turn);
+        }
+    }
+    eject(cluster, charts, now_ms, &mut findings.changes);
+    findings.panics = panics(cluster, charts);
+    for (endpoint, chart) in cluster.endpoints.iter().zip(charts.iter()) {
+        let (weight, ceiling) =
+            chart.patient.terms(chart.order, offer(cluster, endpoint), findings.panics, now_ms);
+        endpoint.standing.publish(weight, ceiling);
+        // Its failures were looked at, and what follows from them is published.
+        if endpoint.standing.acquit() {
+            endpoint.standing.forget_streak();
+        }
+    }
+    estimate::settle(cluster, charts.iter_mut().map(|chart| &mut chart.estimate));
+    if cluster.balance == Balance::RoundRobin {
+        findings.turn = balance::round(&cluster.endpoints);
+    }
+    findings
+}
+
+/// Leaves out those that fail, worst first, as long as not too many are.
+fn eject(cluster: &Cluster, charts: &mut [&mut Chart], now_ms: u64, changes: &mut Vec<(usize, Change)>) {
+    let care = &cluster.care;
+    let rates: Vec<Rate> = charts.iter().map(|chart| chart.patient.rate()).collect();
+    let mut accused: Vec<(usize, String)> = Vec::new();
+    for (place, endpoint) in cluster.endpoints.iter().enumerate() {
+        if charts[place].patient.is_ejectable()
+            && let Some(why) = accusation(cluster, &endpoint.standing, place, &rates)
+        {
+            accused.push((place, why));
+        }
+    }
+    accused.sort_by(|(one, _), (other, _)| rates[*one].share().total_cmp(&rates[*other].share()));
+    let count = charts.len();
+    for (place, why) in accused {
+        let out = charts.iter().filter(|chart| chart.patient.is_ejected()).count();
+        let left = charts.iter().filter(|chart| chart.patient.is_well()).count();
+        let within_share = out == 0 || (out + 1) * 100 <= count * care.ejection.share_percent as usize;
+        if within_share && left > 1 {
+            changes.push((place, charts[place].patient.eject(why, care, now_ms)));
+        } else {
+            charts[place].patient.spare(now_ms);
+        }
+    }
+}
+
+/// What speaks for leaving the endpoint at `place` out.
+fn accusation(cluster: &Cluster, standing: &Standing, place: usize, rates: &[Rate]) -> Option<String> {
+    let streak = standing.streak();
+    if standing.terms().is_suspect || cluster.trip.is_due(streak.failures, streak.unreachable) {
+        return Some(in_a_row(streak).to_string());
+    }
+    let margin_percent = cluster.care.ejection.margin_percent;
+    let (own, mut others) = (rates[place], Rate::default());
+    for (_, rate) in rates.iter().enumerate().filter(|(other, _)| *other != place) {
+        others.good += rate.good;
+        others.all += rate.all;
+    }
+    let known = own.all >= RATE_ATTEMPTS_MIN && others.all >= RATE_ATTEMPTS_MIN;
+    let is_worse = margin_percent > 0 && own.share() + margin_percent as f64 / 100.0 <= others.share();
+    (known && is_worse).then(|| {
+        let (own, others) = (own.share() * 100.0, others.share() * 100.0);
+        format!("{own:.1} % of its attempts succeed, {others:.1} % of the others'")
+    })
+}
+
+/// Whether so few are well that it is more likely the verdict that is wrong.
+fn panics(cluster: &Cluster, charts: &[&mut Chart]) -> bool {
+    let in_service = || charts.iter().filter(|chart| !chart.order.drained);
+    let well = in_service().filter(|chart| chart.patient.is_well()).count() as u64;
+    well * 100 < in_service().count() as u64 * cluster.care.panic_percent
+}
