@@ -45,6 +45,7 @@ use tollgate::{
         refusal::{self, Envelope, Refusal},
         settle::{Outcome, settle},
         snapshot::Snapshot,
+        termination::Termination,
     },
 };
 
@@ -168,6 +169,7 @@ impl Bench {
             status: code.map_or(200, |code| code.answer().status),
             refusal,
             reason: "",
+            termination: Termination::Complete,
             endpoint,
             attempts: 1,
             delivery: Delivery::Answered,
@@ -227,6 +229,7 @@ fn record<'a>(outcome: &Outcome<'_>, bytes: &'a [u8], consumer: &'a [u8]) -> Rec
         endpoint: None,
         status: outcome.status,
         code: outcome.code().map(|code| code as u8),
+        termination: outcome.termination as u8,
         attempts: outcome.attempts,
         delivery: outcome.delivery,
         bytes_in: bytes.len() as u64,

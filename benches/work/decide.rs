@@ -20,6 +20,7 @@ use tollgate::{
         route::Route,
         settle::{Outcome, settle},
         snapshot::Snapshot,
+        termination::Termination,
     },
 };
 
@@ -181,6 +182,7 @@ impl Decision {
             status: 200,
             refusal: None,
             reason: "",
+            termination: Termination::Complete,
             endpoint: Some((self.snapshot.cluster_of(self.route), 0)),
             attempts: 1,
             delivery: Delivery::Answered,

@@ -19,7 +19,7 @@ use crate::{
         counter::{Histogram, HistogramTotal},
         meters::{ClusterMeters, ShardMeters},
     },
-    stage::{balance::Cluster, refusal::ANSWERS},
+    stage::{balance::Cluster, refusal::ANSWERS, termination::TERMINATIONS},
 };
 
 use super::{
@@ -84,6 +84,11 @@ fn requests(out: &mut Out<'_>, view: &View) -> fmt::Result {
         })
         .collect();
     out.counters("tollgate_refusals", "Requests the gateway answered itself, by code", &refusals)?;
+    let ends: Vec<_> = TERMINATIONS
+        .iter()
+        .map(|(way, code)| ([("code", *code)], view.shards.sum(|meters| &meters.terminations[*way as usize])))
+        .collect();
+    out.counters("tollgate_terminations", "Exchanges by who ended them and in which step", &ends)?;
     let durations: Vec<_> = routes
         .iter()
         .map(|route| ([("route", &*route.name)], total(route.meters.iter().map(|meters| &meters.duration))))

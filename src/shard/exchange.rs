@@ -9,6 +9,7 @@ use crate::{
     },
     http::{Version, answer::Asked, encode::Persistence, framing::Framing, head::RequestHead},
     shared::{
+        lifecycle::Phase,
         record::{Delivery, Record},
         sample::{STEPS, Sample},
     },
@@ -17,6 +18,7 @@ use crate::{
         retry::Repetition,
         settle::{Outcome, settle},
         snapshot::Snapshot,
+        termination::Termination,
     },
 };
 
@@ -210,8 +212,12 @@ impl<'s> Exchange<'s> {
     }
 
     /// Steps behind the answer: counts the outcome and hands its record to the log.
-    pub(super) fn settle(&self, shard: &Shard, downstream: &Downstream, outcome: &Outcome<'_>) {
+    pub(super) fn settle(&self, shard: &Shard, downstream: &Downstream, mut outcome: Outcome<'_>) {
         let ended = shard.clock.now();
+        if shard.draining.get() && shard.lifecycle.phase() == Phase::Cutting {
+            outcome.termination = outcome.termination.once_drained();
+        }
+        let outcome = &outcome;
         let duration_us = ended.since_us(self.started);
         settle(shard.index, shard.meters(), self.facts.route, outcome, duration_us);
         if let (Some(route), true) = (self.facts.route, self.facts.admission.shadow_refused) {
@@ -259,6 +265,7 @@ impl<'s> Exchange<'s> {
             endpoint: outcome.endpoint.map(|(cluster, endpoint)| (cluster.index, endpoint)),
             status: outcome.status,
             code: outcome.code().map(|code| code as u8),
+            termination: outcome.termination as u8,
             attempts: outcome.attempts,
             delivery: outcome.delivery,
             bytes_in: self.head_bytes as u64 + self.body_bytes_in.get(),
@@ -289,11 +296,12 @@ impl<'s> Exchange<'s> {
     }
 
     /// An outcome in which the gateway answered itself, or nobody was there to be answered.
-    pub(super) fn outcome(&self, status: u16, reason: &'static str) -> Outcome<'s> {
+    pub(super) fn outcome(&self, status: u16, reason: &'static str, termination: Termination) -> Outcome<'s> {
         Outcome {
             status,
             refusal: None,
             reason,
+            termination,
             endpoint: None,
             attempts: 0,
             delivery: Delivery::NotSent,

@@ -21,6 +21,7 @@ use crate::{
         headroom::{Headroom, Priority},
         refusal::{Code, Refusal},
         snapshot::Snapshot,
+        termination::Termination,
         version::Document,
     },
 };
@@ -75,7 +76,10 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         Err(Absence::Refused(refusal)) => {
             respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
         }
-        Err(Absence::ClientGone) => (exchange.outcome(499, "client gone within its request"), Next::Reset),
+        Err(Absence::ClientGone) => {
+            let termination = Termination::ClientGoneInRequest;
+            (exchange.outcome(499, "client gone within its request", termination), Next::Reset)
+        }
     };
     shard.meters().in_flight.subtract(1);
     if outcome.attempts > 0 {
@@ -84,7 +88,7 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     if outcome.delivery == Delivery::NotSent {
         exchange.facts.admission.refund(shard.clock.recent());
     }
-    exchange.settle(shard, downstream, &outcome); // 9 log
+    exchange.settle(shard, downstream, outcome); // 9 log
     downstream.end_exchange();
     next
 }

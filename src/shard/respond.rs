@@ -8,6 +8,7 @@ use crate::{
     stage::{
         refusal::{self, After, Envelope, Refusal},
         settle::Outcome,
+        termination::{Reached, Termination},
         version::{Document, description},
     },
 };
@@ -30,7 +31,9 @@ pub(super) async fn refuse_unsent<'s>(
     exchange: &Exchange<'s>,
     refusal: Refusal,
 ) -> (Outcome<'s>, Next) {
-    let outcome = Outcome { refusal: Some(refusal), ..exchange.outcome(0, "") };
+    let reached = Reached::Decision(exchange.facts.step);
+    let termination = Termination::of_refusal(refusal.code, reached);
+    let outcome = Outcome { refusal: Some(refusal), ..exchange.outcome(0, "", termination) };
     // Without its head nobody knows where the request ends.
     let body = (exchange.head_bytes > 0).then(|| BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX));
     refuse(shard, downstream, exchange, outcome, body).await
@@ -95,8 +98,9 @@ pub(super) async fn describe<'s>(
         Some(_) => exchange.persistence(shard, downstream.requests),
         None => Persistence::Close,
     };
-    let unsent = || (exchange.outcome(499, "client gone before its answer"), Next::Close);
-    let Some(mut out) = shard.replies.rent() else { return unsent() };
+    let unsent =
+        |termination| (exchange.outcome(499, "client gone before its answer", termination), Next::Close);
+    let Some(mut out) = shard.replies.rent() else { return unsent(Termination::NoRoomToForward) };
     let encoded = description::encode_head(
         document,
         exchange.request_id.as_bytes(),
@@ -113,13 +117,16 @@ pub(super) async fn describe<'s>(
     exchange.note_sent(sent.as_ref().map_or_else(|failed| failed.sent, |()| all));
     match sent {
         Ok(()) => {}
-        Err(failed) if failed.sent == 0 => return unsent(),
+        Err(failed) if failed.sent == 0 => return unsent(failed.by_client()),
         // It may only be slow, and must not take half of a document for all of it.
-        Err(_) => return (exchange.outcome(200, "client gone within its answer"), Next::Reset),
+        Err(failed) => {
+            let outcome = exchange.outcome(200, "client gone within its answer", failed.by_client());
+            return (outcome, Next::Reset);
+        }
     }
     drop(out);
     let next = go_on(shard, downstream, exchange, body, persistence).await;
-    (exchange.outcome(200, "the description of the API version"), next)
+    (exchange.outcome(200, "the description of the API version", Termination::Complete), next)
 }
 
 /// What becomes of the connection after an answer of ours, once the rest of the request is read.

@@ -17,7 +17,7 @@ use std::{
 
 use socket2::{MsgHdr, SockRef};
 
-use crate::base::block::Block;
+use crate::{base::block::Block, stage::termination::Termination};
 
 use super::{
     patience::Patience,
@@ -40,6 +40,16 @@ pub(super) struct SendError {
     pub(super) sent: usize,
     /// Why no more.
     pub(super) error: io::Error,
+}
+
+impl SendError {
+    /// What it means for an exchange whose client did not take its answer.
+    pub(super) fn by_client(&self) -> Termination {
+        match self.error.kind() {
+            io::ErrorKind::TimedOut => Termination::ClientSlowInAnswer,
+            _ => Termination::ClientGoneInAnswer,
+        }
+    }
 }
 
 impl Socket {

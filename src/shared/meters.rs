@@ -122,6 +122,9 @@ pub struct TokenMeters {
 /// Codes of refusals there can be; `stage::refusal::Code` must fit.
 pub const CODES_MAX: usize = 48;
 
+/// Ways for an exchange to end there can be; `stage::termination::Termination` must fit.
+pub const TERMINATIONS_MAX: usize = 32;
+
 /// One shard's meters of itself.
 #[derive(Debug, Default)]
 pub struct ShardMeters {
@@ -143,6 +146,8 @@ pub struct ShardMeters {
     pub carried: Counter,
     /// Requests answered by the gateway itself, by code.
     pub refusals: Counters<CODES_MAX>,
+    /// Exchanges by how they ended.
+    pub terminations: Counters<TERMINATIONS_MAX>,
     /// Requests that match no route: no route's meters count them.
     pub unrouted: [Counter; 6],
     /// Verdicts on tokens.

@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub status: u16,
     /// Index of the refusal code, if the gateway answered itself.
     pub code: Option<u8>,
+    /// How it ended: an index into the table of terminations.
+    pub termination: u8,
     /// Attempts made.
     pub attempts: u8,
     /// How far the request got.
@@ -92,6 +94,7 @@ impl<'a> Record<'a> {
             self.attempts,
             self.delivery as u8,
             self.minor_version,
+            self.termination,
         ]);
         for number in [self.bytes_in, self.bytes_out, self.duration_us, self.upstream_us] {
             packed.extend_from_slice(&number.to_le_bytes());
@@ -123,7 +126,7 @@ impl<'a> Record<'a> {
         let cluster = u16::from_le_bytes(take(rest)?);
         let endpoint = u16::from_le_bytes(take(rest)?);
         let status = u16::from_le_bytes(take(rest)?);
-        let [is_v4, code, attempts, delivery, minor_version] = take(rest)?;
+        let [is_v4, code, attempts, delivery, minor_version, termination] = take(rest)?;
         let ip = Ipv6Addr::from(octets);
         let record = Record {
             minor_version,
@@ -135,6 +138,7 @@ impl<'a> Record<'a> {
             endpoint: Some((cluster, endpoint)).filter(|_| cluster != u16::MAX),
             status,
             code: Some(code).filter(|&code| code != u8::MAX),
+            termination,
             attempts,
             delivery: match delivery {
                 0 => Delivery::NotSent,

@@ -17,6 +17,7 @@ pub mod route;
 pub mod settle;
 pub mod snapshot;
 mod steps;
+pub mod termination;
 pub mod version;
 
 pub use self::steps::{Step, StepTimes};

@@ -9,6 +9,7 @@ use super::{
     balance::Cluster,
     refusal::{Code, Refusal},
     route::Route,
+    termination::Termination,
 };
 
 /// What became of one exchange.
@@ -20,6 +21,8 @@ pub struct Outcome<'s> {
     pub refusal: Option<Refusal>,
     /// What went wrong without an answer of ours: the client left, the endpoint broke off. Empty if nothing.
     pub reason: &'static str,
+    /// Who ended it, and where.
+    pub termination: Termination,
     /// The cluster of the last attempt and the endpoint's place in it.
     pub endpoint: Option<(&'s Cluster, u16)>,
     /// Attempts made.
@@ -98,6 +101,7 @@ pub fn settle(
         }
         None => meters.unrouted[class].add(1),
     }
+    meters.terminations[outcome.termination as usize].add(1);
     if let Some(code) = outcome.code() {
         meters.refusals[code as usize].add(1);
     }

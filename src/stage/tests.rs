@@ -15,6 +15,7 @@ use crate::{
         fixture::{SECRET, limit, route, snapshot},
         route::Methods,
         settle::{Outcome, settle},
+        termination::Termination,
     },
 };
 
@@ -167,6 +168,7 @@ fn outcomes_are_counted_once() {
         status: 200,
         refusal: None,
         reason: "",
+        termination: Termination::Complete,
         endpoint: Some((&world.snapshot.clusters[0], 1)),
         attempts: 1,
         delivery: Delivery::Answered,

@@ -47,6 +47,7 @@ mod revocation;
 mod sandbox;
 mod slow;
 mod steering;
+mod terminations;
 mod tokens;
 mod tuning;
 mod upgrade;

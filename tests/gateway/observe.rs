@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::rig::{Gateway, until};
 
 /// The keys of a line, in the order that is promised.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "ts",
     "shard",
     "request_id",
@@ -41,6 +41,7 @@ const KEYS: [&str; 21] = [
     "bytes_out",
     "duration_us",
     "upstream_us",
+    "termination",
 ];
 
 /// A JSON object as it was written: in order, and with whatever stands twice.

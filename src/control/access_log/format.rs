@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     base::{hex::hex_digits, ip_text::IpText},
     shared::record::{Delivery, Record},
-    stage::{refusal::ANSWERS, snapshot::Snapshot},
+    stage::{refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
 };
 
 use super::{
@@ -137,7 +137,8 @@ impl Formatter {
         line.number(b",\"bytes_out\":", record.bytes_out);
         line.number(b",\"duration_us\":", record.duration_us);
         line.number(b",\"upstream_us\":", record.upstream_us);
-        line.out.push(b'}');
+        line.plain(b",\"termination\":\"", termination(record.termination));
+        line.out.extend_from_slice(b"\"}");
     }
 
     /// A line of the operator's own. Values are escaped as between quotation marks, blanks stay.
@@ -186,6 +187,7 @@ impl Formatter {
                 Value::BytesOut => write!(out, "{}", record.bytes_out),
                 Value::DurationUs => write!(out, "{}", record.duration_us),
                 Value::UpstreamUs => write!(out, "{}", record.upstream_us),
+                Value::Termination => out.write_all(termination(record.termination).as_bytes()),
                 Value::Protocol => write!(out, "HTTP/1.{}", record.minor_version),
                 Value::Referer => out.write_all(quoted(record.referer).as_bytes()),
                 Value::UserAgent => out.write_all(quoted(record.user_agent).as_bytes()),
@@ -212,6 +214,10 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) {
         quoted(record.referer),
         quoted(record.user_agent),
     );
+}
+
+fn termination(termination: u8) -> &'static str {
+    TERMINATIONS.get(usize::from(termination)).map_or("-", |(_, code)| code)
 }
 
 fn delivery(delivery: Delivery) -> &'static str {
@@ -322,6 +328,7 @@ mod tests {
             endpoint: Some((0, 1)),
             status: 429,
             code: Some(crate::stage::refusal::Code::QuotaExceeded as u8),
+            termination: crate::stage::termination::Termination::QuotaExceeded as u8,
             attempts: 0,
             delivery: Delivery::NotSent,
             bytes_in: 1,
@@ -355,7 +362,7 @@ mod tests {
              \"version\":\"-\",\"status\":429,\"code\":\"quota_exceeded\",\"reason\":\"quota\",\
              \"cluster\":\"payments\",\"endpoint\":\"127.0.0.1:9002\",\"attempts\":0,\
              \"delivery\":\"not-sent\",\"bytes_in\":1,\"bytes_out\":2,\"duration_us\":3,\
-             \"upstream_us\":4}\n"
+             \"upstream_us\":4,\"termination\":\"Q5\"}\n"
         );
     }
 
@@ -363,12 +370,12 @@ mod tests {
     fn a_template_shows_every_field() {
         let text = "{ts}|{shard}|{request_id}|{trace_id}|{client_ip}|{consumer}|{method}|{path}|{route}|{version}|\
                     {status}|{code}|{reason}|{cluster}|{endpoint}|{attempts}|{delivery}|{bytes_in}|{bytes_out}|\
-                    {duration_us}|{upstream_us}|{protocol}|{referer}|{user_agent}";
+                    {duration_us}|{upstream_us}|{termination}|{protocol}|{referer}|{user_agent}";
         let format = LogFormat::Template(Template::parse(text).unwrap());
         assert_eq!(
             line(format, &record(b"/pay/7\n", b"acme")),
             "2026-11-23T04:49:27.000042Z|1|id-1|00000000000000000000000000000abc|192.0.2.1|acme|GET|/pay/7\\x0A|\
-             route-0|-|429|quota_exceeded|quota|payments|127.0.0.1:9002|0|not-sent|1|2|3|4|HTTP/1.0|-|\
+             route-0|-|429|quota_exceeded|quota|payments|127.0.0.1:9002|0|not-sent|1|2|3|4|Q5|HTTP/1.0|-|\
              curl \\x22x\\x22\\x0A\n"
         );
     }

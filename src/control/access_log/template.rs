@@ -42,13 +42,14 @@ pub(super) enum Value {
     BytesOut,
     DurationUs,
     UpstreamUs,
+    Termination,
     Protocol,
     Referer,
     UserAgent,
 }
 
 /// The words for them.
-const VALUES: [(&str, Value); 24] = [
+const VALUES: [(&str, Value); 25] = [
     ("ts", Value::Ts),
     ("shard", Value::Shard),
     ("request_id", Value::RequestId),
@@ -70,6 +71,7 @@ const VALUES: [(&str, Value); 24] = [
     ("bytes_out", Value::BytesOut),
     ("duration_us", Value::DurationUs),
     ("upstream_us", Value::UpstreamUs),
+    ("termination", Value::Termination),
     ("protocol", Value::Protocol),
     ("referer", Value::Referer),
     ("user_agent", Value::UserAgent),

@@ -140,6 +140,7 @@ fn spans(told: &Told, rng: &mut fastrand::Rng) -> Vec<SpanData> {
         KeyValue::new("http.route", route.to_owned()),
         KeyValue::new("client.address", told.client_ip.clone()),
         KeyValue::new("tollgate.request_id", told.request_id.clone()),
+        KeyValue::new("tollgate.termination", told.termination),
     ];
     attributes.extend(told.consumer.clone().map(|consumer| KeyValue::new("tollgate.consumer", consumer)));
     attributes.extend(told.code.map(|code| KeyValue::new("tollgate.code", code)));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     shared::sample::{STEPS, Sample},
-    stage::{refusal::ANSWERS, snapshot::Snapshot},
+    stage::{refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
 };
 
 use super::super::access_log::masked;
@@ -33,6 +33,8 @@ pub(super) struct Told {
     pub(super) status: u16,
     /// The refusal's code; none if an endpoint answered.
     pub(super) code: Option<&'static str>,
+    /// Who ended it, and in which step.
+    pub(super) termination: &'static str,
     /// Why, in more detail.
     pub(super) reason: String,
     /// The route; none if no one matched.
@@ -152,6 +154,7 @@ fn tell(sample: &Sample<'_>, names: Option<&Names>) -> Told {
         unix_us: record.unix_us,
         status: record.status,
         code: record.code.and_then(|code| ANSWERS.get(usize::from(code))).map(|answer| answer.word),
+        termination: TERMINATIONS.get(usize::from(record.termination)).map_or("-", |(_, code)| code),
         reason: text(record.reason),
         route: route.map(ToString::to_string),
         endpoint,

@@ -16,7 +16,10 @@ use crate::{
         framing::Framing,
         scan::{HeadScan, Scan},
     },
-    stage::retry::{Answered, Cause},
+    stage::{
+        retry::{Answered, Cause},
+        termination::Termination,
+    },
 };
 
 use super::super::{
@@ -63,9 +66,9 @@ pub(super) enum DownloadEnd {
         upstream_reusable: bool,
     },
     /// The endpoint broke off after the client had been sent some of it.
-    Cut { status: u16, reason: &'static str, next: Next },
+    Cut { status: u16, reason: &'static str, termination: Termination, next: Next },
     /// The client would not take it; 499 if it took nothing of it.
-    ClientGone { status: u16 },
+    ClientGone { status: u16, termination: Termination },
     /// No answer came of which anything was passed on.
     None { cause: Cause, answered: Answered },
 }
@@ -86,8 +89,10 @@ impl Download<'_, '_> {
             match passage {
                 Passage::Interim(status) => {
                     self.exchange.status_sent.set(status);
-                    if !self.out.unread().is_empty() && self.send([self.out.unread()]).await.is_err() {
-                        return DownloadEnd::ClientGone { status: 499 };
+                    if !self.out.unread().is_empty()
+                        && let Err(failed) = self.send([self.out.unread()]).await
+                    {
+                        return DownloadEnd::ClientGone { status: 499, termination: failed.by_client() };
                     }
                     self.exchange.status_sent.set(0);
                 }
@@ -172,7 +177,8 @@ impl Download<'_, '_> {
         let status = answer.status;
         // A body that ends by close must not seem to end where it was cut.
         let cut_by = if answer.leaving == Framing::Close { Next::Reset } else { Next::Close };
-        let cut = |reason| DownloadEnd::Cut { status, reason, next: cut_by };
+        let ended = |reason, termination| DownloadEnd::Cut { status, reason, termination, next: cut_by };
+        let cut = |reason| ended(reason, Termination::EndpointBrokeOff);
         let mut reader = BodyReader::new(answer.arriving, u64::MAX);
         let mut room = FrameRoom::default();
         let mut head_sent = false;
@@ -208,12 +214,9 @@ impl Download<'_, '_> {
                 } else {
                     self.send([self.out.unread(), before, payload, behind]).await
                 };
-                match sent {
-                    Err(SendError { sent: 0, .. }) if !head_sent => {
-                        return DownloadEnd::ClientGone { status: 499 };
-                    }
-                    Err(_) => return DownloadEnd::ClientGone { status },
-                    Ok(()) => {}
+                if let Err(failed) = sent {
+                    let status = if failed.sent == 0 && !head_sent { 499 } else { status };
+                    return DownloadEnd::ClientGone { status, termination: failed.by_client() };
                 }
                 head_sent = true;
             }
@@ -230,15 +233,17 @@ impl Download<'_, '_> {
             }
             match self.read_body(filled_up).await {
                 Ok(0) if reader.closed() => {
-                    if answer.leaving == Framing::Chunked && self.send([b"0\r\n\r\n"]).await.is_err() {
-                        return DownloadEnd::ClientGone { status };
+                    if answer.leaving == Framing::Chunked
+                        && let Err(failed) = self.send([b"0\r\n\r\n"]).await
+                    {
+                        return DownloadEnd::ClientGone { status, termination: failed.by_client() };
                     }
                     break;
                 }
                 Ok(0) => return cut("endpoint closed within its answer"),
                 Ok(_) => filled_up = self.block.room() == 0,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return cut("endpoint stalled within its answer");
+                    return ended("endpoint stalled within its answer", Termination::EndpointStalled);
                 }
                 Err(_) => return cut("endpoint broke off its answer"),
             }

@@ -18,6 +18,7 @@ use crate::{
         balance::{self, Cluster, Endpoint, Finding},
         refusal::{Code, Refusal},
         retry::{Answered, Carrier, Cause, Failure, Sent},
+        termination::Termination,
     },
 };
 
@@ -48,7 +49,7 @@ pub(super) struct Attempt<'a, 's> {
 /// How an attempt ended.
 pub(super) enum Ending {
     /// The client was sent an answer, whole unless `reason` says otherwise.
-    Answered { status: u16, reason: &'static str, next: Next },
+    Answered { status: u16, reason: &'static str, termination: Termination, next: Next },
     /// The client left while its body was on its way.
     ClientGone { reason: &'static str, sent: Sent },
     /// The request turned out to be one to refuse.
@@ -96,18 +97,18 @@ impl Attempt<'_, '_> {
                 if upstream_reusable {
                     lease.keep(shard, self.cluster, self.endpoint);
                 }
-                Ending::Answered { status, reason: "", next }
+                Ending::Answered { status, reason: "", termination: Termination::Complete, next }
             }
-            Transfer::Answer(DownloadEnd::Cut { status, reason, next }) => {
-                Ending::Answered { status, reason, next }
+            Transfer::Answer(DownloadEnd::Cut { status, reason, termination, next }) => {
+                Ending::Answered { status, reason, termination, next }
             }
-            Transfer::Answer(DownloadEnd::ClientGone { status }) => {
+            Transfer::Answer(DownloadEnd::ClientGone { status, termination }) => {
                 // It may only be slow, and must not take half of an answer for all of it.
                 let (reason, next) = match status {
                     499 => ("client gone before its answer", Next::Close),
                     _ => ("client gone within its answer", Next::Reset),
                 };
-                Ending::Answered { status, reason, next }
+                Ending::Answered { status, reason, termination, next }
             }
             Transfer::Answer(DownloadEnd::None { cause, answered }) => {
                 Ending::Failed(Failure { sent, carrier: lease.carrier, answered, cause })
@@ -258,10 +259,11 @@ async fn both(
             match relayed {
                 Ok(()) => uploaded(),
                 Err(UploadFault::EndpointClosed) => given_up(),
-                Err(_) if begun != 0 => {
+                Err(fault) if begun != 0 => {
                     return Poll::Ready(Transfer::Answer(DownloadEnd::Cut {
                         status: begun,
                         reason: CLIENT_BROKE_OFF,
+                        termination: fault.termination(),
                         next: Next::Reset,
                     }));
                 }

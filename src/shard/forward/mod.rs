@@ -18,6 +18,7 @@ use crate::{
         refusal::{Code, Refusal},
         retry::{self, Answered, Cause, Failure, Repetition, Sent},
         settle::Outcome,
+        termination::{Reached, Termination},
     },
 };
 
@@ -45,7 +46,7 @@ pub(super) async fn carry<'s>(
     let Granted { mut permit, mut request, body } = granted;
     let cluster = permit.cluster();
     let mut upload = Upload::begin(body, exchange, downstream, &mut request);
-    let mut outcome = exchange.outcome(0, "");
+    let mut outcome = exchange.outcome(0, "", Termination::Complete);
     let mut source = Source::PoolFirst;
     let look = match exchange.repetition {
         Repetition::Harmless if upload.is_finished() => Look::Recent,
@@ -58,19 +59,21 @@ pub(super) async fn carry<'s>(
         let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;
         outcome.upstream_us += upstream_us;
         let failure = match ending {
-            Ending::Answered { status, reason, next } => {
+            Ending::Answered { status, reason, termination, next } => {
                 outcome.delivery = Delivery::Answered;
                 // Bytes that nobody will read would reset the connection under the answer.
                 let unread = downstream.block.as_ref().is_some_and(|block| !block.unread().is_empty());
                 let next = if next == Next::Close && unread { Next::CloseAfterLinger } else { next };
-                return (Outcome { status, reason, ..outcome }, next);
+                return (Outcome { status, reason, termination, ..outcome }, next);
             }
             Ending::ClientGone { reason, sent } => {
                 outcome.delivery = delivery(sent);
-                return (Outcome { status: 499, reason, ..outcome }, Next::Reset);
+                let termination = Termination::ClientGoneInBody;
+                return (Outcome { status: 499, reason, termination, ..outcome }, Next::Reset);
             }
             Ending::Refused { refusal, sent } => {
                 outcome.delivery = delivery(sent);
+                outcome.termination = Termination::of_refusal(refusal.code, Reached::Forward);
                 outcome.refusal = Some(refusal);
                 drop(permit);
                 return respond::refuse(shard, downstream, exchange, outcome, None).await;
@@ -91,7 +94,9 @@ pub(super) async fn carry<'s>(
                 continue;
             }
         }
-        outcome.refusal = Some(refusal_for(&failure));
+        let refusal = refusal_for(&failure);
+        outcome.termination = Termination::of_refusal(refusal.code, Reached::Forward);
+        outcome.refusal = Some(refusal);
         drop(permit);
         let rest = upload.abandon(exchange, downstream);
         return respond::refuse(shard, downstream, exchange, outcome, rest).await;

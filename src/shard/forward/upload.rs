@@ -12,7 +12,10 @@ use crate::{
         body::{BodyFault, BodyReader, FrameRoom, Piece, frame},
         framing::Framing,
     },
-    stage::refusal::{Code, Refusal},
+    stage::{
+        refusal::{Code, Refusal},
+        termination::{Reached, Termination},
+    },
 };
 
 use super::super::{
@@ -42,6 +45,18 @@ pub(super) enum UploadFault {
     EndpointClosed,
     /// The endpoint has taken nothing for too long.
     EndpointStalled,
+}
+
+impl UploadFault {
+    /// What it means for an exchange whose answer has begun.
+    pub(super) fn termination(&self) -> Termination {
+        match self {
+            Self::Refused(refusal) => Termination::of_refusal(refusal.code, Reached::Forward),
+            Self::ClientGone => Termination::ClientGoneInBody,
+            Self::EndpointClosed => Termination::EndpointFailed,
+            Self::EndpointStalled => Termination::EndpointSlow,
+        }
+    }
 }
 
 impl Upload {

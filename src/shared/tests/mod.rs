@@ -177,6 +177,7 @@ proptest! {
             endpoint,
             status: 429,
             code: Some(3),
+            termination: 4,
             attempts: 2,
             delivery: Delivery::MaybeSent,
             bytes_in: numbers[2],
