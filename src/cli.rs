@@ -19,6 +19,7 @@ use crate::{
         explain::{self, Question},
         listening::Given,
         revocation::Revocations,
+        tail_client::{Follow, Look, NoLines, follow},
         token::{Claims, mint},
         upgrade::Predecessor,
     },
@@ -91,6 +92,29 @@ enum Command {
     Drain {
         #[command(flatten)]
         gateway: Running,
+    },
+    /// Follow a running gateway's log as it is written, without touching its files.
+    ///
+    /// Shows what the log shows, also where log.access is off, and nothing of what was before. A gap line says how many
+    /// lines are missing when they come faster than they are taken. Comes back when the gateway does; ends with Ctrl-C.
+    Tail {
+        #[command(flatten)]
+        gateway: Running,
+        /// Only lines of this route; - for requests that match none.
+        #[arg(long, value_name = "NAME")]
+        route: Option<String>,
+        /// Only lines with this status: 429, a class such as 5xx, or a range such as 200-299.
+        #[arg(long, value_name = "STATUS")]
+        status: Option<String>,
+        /// Only lines of this consumer, by name or as the log shows it.
+        #[arg(long, value_name = "ID")]
+        consumer: Option<String>,
+        /// How lines are shown.
+        #[arg(long, value_enum, default_value = "text")]
+        format: Look,
+        /// End after so many lines.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
     /// Mint a token for a configured HMAC key, for development and load tests.
     Token {
@@ -211,6 +235,11 @@ pub fn main() -> ExitCode {
         Command::Status { gateway } => ask(&gateway, Errand::Status),
         Command::Reload { gateway } => ask(&gateway, Errand::Reload),
         Command::Drain { gateway } => ask(&gateway, Errand::Drain),
+        Command::Tail { gateway, route, status, consumer, format, count } => {
+            let filter = [("route", route), ("status", status), ("consumer", consumer)];
+            let filter = filter.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            tail(&gateway, filter, format, count)
+        }
         Command::Token { config, jwt, sub, scope, ttl, kid } => {
             token(&config, &jwt, &sub, scope.as_deref(), ttl, kid.as_deref())
         }
@@ -291,6 +320,19 @@ fn ask(gateway: &Running, errand: Errand) -> Result<(), Failure> {
             Err(Failure { code: REFUSED, message })
         }
     }
+}
+
+fn tail(
+    gateway: &Running,
+    filter: Vec<(&'static str, String)>,
+    look: Look,
+    count: Option<u64>,
+) -> Result<(), Failure> {
+    let what = Follow { admin: gateway.admin.clone(), token: gateway.token()?, filter, look, count };
+    follow(&what).map_err(|reason| match reason {
+        NoLines::Unreachable(message) => Failure { code: UNREACHABLE, message: format!("{message}\n") },
+        NoLines::Refused(message) => Failure { code: USAGE, message: format!("{message}\n") },
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]

@@ -47,6 +47,7 @@ use crate::{
     shared::{
         callers,
         lifecycle::{Lifecycle, Phase},
+        listed::LISTED_BYTES_MAX,
         log_ring::{LogReceiver, LogSender, log_ring},
         meters::{PerShard, ShardMeters},
     },
@@ -76,7 +77,7 @@ pub struct Gateway {
     admin_socket: AdminSocket,
     reloader: Arc<Reloader>,
     view: Arc<ArcSwap<View>>,
-    log: Option<AccessLog>,
+    log: AccessLog,
     /// Where the shards tell of single exchanges.
     samples: Vec<LogReceiver>,
     /// What a successor is left, and how it is started.
@@ -166,19 +167,15 @@ impl Gateway {
         let published = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
         let no_thread = |error| StartError::Refused(format!("no thread can be started: {error}"));
         issuers::start(Arc::clone(&published)).map_err(no_thread)?;
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
-            .map(|_| log_ring(log_plan.ring_bytes))
-            .map(|(sender, receiver)| (Some(sender), receiver))
-            .unzip();
-        let (log, mut senders): (_, Vec<Option<LogSender>>) = match &log_plan.sink {
-            LogSink::Off => (None, (0..shards).map(|_| None).collect()),
-            sink => {
-                let log = AccessLog::start(&log_plan, receivers, Arc::clone(&snapshot)).map_err(|error| {
-                    StartError::Refused(format!("log.access: {sink:?} cannot be opened: {error}"))
-                })?;
-                (Some(log), senders)
-            }
-        };
+        let (mut senders, receivers): (Vec<LogSender>, Vec<_>) =
+            (0..shards).map(|_| log_ring(log_plan.ring_bytes)).unzip();
+        let log = AccessLog::start(&log_plan, receivers, Arc::clone(&snapshot)).map_err(|error| {
+            StartError::Refused(format!("log.access: {:?} cannot be opened: {error}", log_plan.sink))
+        })?;
+        let is_off = log_plan.sink == LogSink::Off;
+        if is_off {
+            senders = senders.into_iter().map(|sender| sender.only_while(log.followed())).collect();
+        }
 
         let buffers = BufferPlan::new(bounds.buffer_bytes, bounds.head_bytes_max, bounds.connections);
         let lifecycle = Arc::new(Lifecycle::default());
@@ -200,7 +197,7 @@ impl Gateway {
                 buffers,
                 tokens_max: bounds.tokens,
                 revoked: revocations.cell().clone(),
-                log: senders.pop().flatten(),
+                log: senders.pop(),
                 samples: Some(sample_sender),
                 snapshot: Arc::clone(&published),
                 lifecycle: Arc::clone(&lifecycle),
@@ -220,7 +217,7 @@ impl Gateway {
         tracing::info!("{}", memory.text);
         machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        let log_counts = log.as_ref().map(AccessLog::counts);
+        let log_counts = (!is_off).then(|| log.counts());
         let drivers = drivers.into();
         revocation::watch::start(Arc::clone(&revocations)).map_err(no_thread)?;
         // Only now: had this process not come to serve, its predecessor would have had to live with it.
@@ -242,7 +239,6 @@ impl Gateway {
             accept_imbalance: Arc::default(),
         };
         let view = Arc::new(ArcSwap::from_pointee(view));
-        let generations = log.as_ref().map(AccessLog::generations);
         let reloader = Reloader::new(
             path,
             lasting,
@@ -251,7 +247,7 @@ impl Gateway {
             Arc::clone(&discovery),
             published,
             Arc::clone(&view),
-            generations,
+            log.generations(),
         );
         for (address, opening) in &listeners.addresses {
             match opening {
@@ -291,6 +287,7 @@ impl Gateway {
             let admin = Admin {
                 view: Arc::clone(&view),
                 reloader: Arc::clone(&reloader),
+                tail: log.tail(),
                 started: Instant::now(),
                 drain: Arc::clone(&drain),
             };
@@ -309,7 +306,7 @@ impl Gateway {
             tokio::spawn(announce(view.load_full(), predecessor));
             let mut successor = None;
             tokio::select! {
-                followed_by = wait_for_the_end(&mut signals, log.as_ref(), &reloader, &bequest) => {
+                followed_by = wait_for_the_end(&mut signals, &log, &reloader, &bequest) => {
                     successor = followed_by;
                 }
                 () = drain.notified() => {}
@@ -323,23 +320,21 @@ impl Gateway {
                     admin.abort();
                     tracing::info!("successor {pid} serves; parting from {} connections", connections(&view));
                     view.lifecycle.part();
-                    wait_until_finished(&view, &mut signals, log.as_ref(), &reloader).await;
+                    wait_until_finished(&view, &mut signals, &log, &reloader).await;
                 }
                 None => supervisor::is_stopping(),
             }
-            drain_shards(&view, &mut signals, log.as_ref(), &reloader).await;
+            drain_shards(&view, &mut signals, &log, &reloader).await;
             if let (None, Some(file)) = (successor, admin_file) {
                 file.remove();
             }
             Ok::<_, std::io::Error>(())
         })?;
-        if let Some(log) = log {
-            let counts = log.counts();
-            if !log.finish() {
-                let missing =
-                    view.load().shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
-                tracing::warn!("the access log takes no more, up to {missing} lines are missing at its end");
-            }
+        let counts = log.counts();
+        if !log.finish() {
+            let missing =
+                view.load().shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
+            tracing::warn!("the access log takes no more, up to {missing} lines are missing at its end");
         }
         Ok(())
     }
@@ -387,7 +382,7 @@ fn connections(view: &View) -> u64 {
 /// Until a signal says that it is over, or a successor serves: its process id.
 async fn wait_for_the_end(
     signals: &mut Signals,
-    log: Option<&AccessLog>,
+    log: &AccessLog,
     reloader: &Arc<Reloader>,
     bequest: &Arc<Bequest>,
 ) -> Option<u32> {
@@ -433,12 +428,7 @@ fn hand_over(bequest: Arc<Bequest>, reloader: Arc<Reloader>) -> JoinHandle<Resul
 }
 
 /// Until all shards are done, but no longer than `timeouts.drain`.
-async fn wait_until_finished(
-    view: &View,
-    signals: &mut Signals,
-    log: Option<&AccessLog>,
-    reloader: &Arc<Reloader>,
-) {
+async fn wait_until_finished(view: &View, signals: &mut Signals, log: &AccessLog, reloader: &Arc<Reloader>) {
     let deadline = Instant::now() + Duration::from_millis(view.told.drain_ms);
     view.lifecycle.ends_at(Clock::new().now().monotonic_ms() + view.told.drain_ms);
     while view.lifecycle.finished() < view.drivers.len() && Instant::now() < deadline {
@@ -454,12 +444,10 @@ async fn wait_until_finished(
 }
 
 /// Does what a signal orders that is not about the end.
-fn obey(order: Order, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
+fn obey(order: Order, log: &AccessLog, reloader: &Arc<Reloader>) {
     match order {
         Order::ReopenLogs => {
-            if let Some(log) = log {
-                log.reopen();
-            }
+            log.reopen();
         }
         Order::Reload => {
             // Files and names may keep it waiting, and there may be other orders meanwhile.
@@ -474,7 +462,7 @@ fn obey(order: Order, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
 }
 
 /// Lets the requests in flight finish, and cuts what has not finished when `timeouts.drain` is over.
-async fn drain_shards(view: &View, signals: &mut Signals, log: Option<&AccessLog>, reloader: &Arc<Reloader>) {
+async fn drain_shards(view: &View, signals: &mut Signals, log: &AccessLog, reloader: &Arc<Reloader>) {
     let lifecycle = &view.lifecycle;
     let in_flight = || view.shards.sum(|meters| &meters.in_flight);
     tracing::info!("draining: {} requests in flight", in_flight());
@@ -544,6 +532,10 @@ fn memory_sum(
         .flat_map(|route| &route.limits)
         .map(|limit| limit.table.bytes())
         .sum();
+    let listed_bytes = match snapshot.listed.is_empty() {
+        true => 0,
+        false => LISTED_BYTES_MAX * bounds.connections * shards,
+    };
     let callers = 1 + snapshot.apis.iter().map(|api| api.versions.len()).sum::<usize>();
     let parts = [
         ("buffers", buffers.bytes() * shards),
@@ -554,6 +546,7 @@ fn memory_sum(
         ("limits", limits),
         ("tokens", bounds.tokens * TOKEN_BYTES * shards),
         ("log rings", ring_bytes * shards),
+        ("listed values", listed_bytes),
         ("samples", monitor::RING_BYTES * shards),
         ("callers", callers::TABLE_BYTES * callers * shards),
         ("revocations", revocation_bytes),

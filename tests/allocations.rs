@@ -243,6 +243,7 @@ fn record<'a>(outcome: &Outcome<'_>, bytes: &'a [u8], consumer: &'a [u8]) -> Rec
         reason: outcome.reason().as_bytes(),
         referer: b"",
         user_agent: b"",
+        listed: b"",
     }
 }
 

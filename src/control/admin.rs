@@ -36,8 +36,8 @@ use self::{
 };
 
 use super::{
-    apis, catalogue, clusters, dashboard, discovery, endpoints_api, metrics, monitor::live, reload::Reloader,
-    revocation, view::View,
+    access_log::Tail, apis, catalogue, clusters, dashboard, discovery, endpoints_api, metrics, monitor::live,
+    reload::Reloader, revocation, tail, view::View,
 };
 
 /// What the handlers need.
@@ -47,6 +47,8 @@ pub struct Admin {
     pub view: Arc<ArcSwap<View>>,
     /// Puts another configuration in force.
     pub reloader: Arc<Reloader>,
+    /// Where those announce themselves who follow the log.
+    pub tail: Tail,
     /// When the process began.
     pub started: Instant,
     /// Notified when a drain is ordered.
@@ -72,6 +74,7 @@ impl Admin {
         let guard = middleware::from_fn_with_state(Arc::clone(&self.view), guard::guard);
         let clusters = clusters::router(Arc::clone(&self.view));
         let endpoints = endpoints_api::router(Arc::clone(&self.view));
+        let tail = tail::router(self.tail.clone(), Arc::clone(&self.view));
         Router::new()
             .route("/health", get(health))
             .route("/ready", get(ready))
@@ -89,6 +92,7 @@ impl Admin {
             .merge(clusters)
             .merge(endpoints)
             .merge(monitor)
+            .merge(tail)
             .merge(dashboard::router())
             .merge(changes)
             .layer(guard)

@@ -5,11 +5,11 @@ use std::{io, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     http::{
-        Method, Request,
+        Method, Request, Response,
         header::{AUTHORIZATION, HOST},
     },
 };
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
@@ -78,6 +78,19 @@ async fn exchange(admin: &AdminAddress, token: Option<&str>, errand: Errand) -> 
         Errand::Reload => (Method::POST, "/reload"),
         Errand::Drain => (Method::POST, "/drain"),
     };
+    let answer = send(admin, token, method, path).await?;
+    let succeeded = answer.status().is_success();
+    let text = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX).await.map_err(io::Error::other)?;
+    Ok((succeeded, text.into()))
+}
+
+/// Sends one request; the answer, of which nothing but the head need have come.
+pub(super) async fn send(
+    admin: &AdminAddress,
+    token: Option<&str>,
+    method: Method,
+    path: &str,
+) -> io::Result<Response<Incoming>> {
     let host = match admin {
         AdminAddress::Tcp(address) => address.to_string(),
         AdminAddress::Unix(_) => "localhost".to_owned(),
@@ -96,12 +109,9 @@ async fn exchange(admin: &AdminAddress, token: Option<&str>, errand: Errand) -> 
 async fn over(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Body>,
-) -> io::Result<(bool, Vec<u8>)> {
+) -> io::Result<Response<Incoming>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Moves the bytes; that it failed shows in the answer.
     tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-    let succeeded = answer.status().is_success();
-    let text = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX).await.map_err(io::Error::other)?;
-    Ok((succeeded, text.into()))
+    sender.send_request(request).await.map_err(io::Error::other)
 }

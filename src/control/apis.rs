@@ -20,7 +20,7 @@ use crate::{
     stage::version::{Choice, MediaType, Version},
 };
 
-use super::{admin::trouble::trouble, view::View};
+use super::{access_log::masked_name, admin::trouble::trouble, view::View};
 
 /// The routes of the admin API that are about versions.
 pub fn router(view: Arc<ArcSwap<View>>) -> Router {
@@ -124,7 +124,7 @@ fn add(sum: &mut Calls, more: &Calls) {
 
 fn with_name(calls: &Calls) -> Value {
     let mut told = counts(calls);
-    told["consumer"] = calls.name.as_str().into();
+    told["consumer"] = masked_name(&calls.name).into();
     told
 }
 

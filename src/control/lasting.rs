@@ -69,6 +69,13 @@ impl Lasting {
         differences.keep("bounds.tokens", &self.bounds.tokens, &mut bounds.tokens);
         differences.keep("log.access", &self.log.sink, &mut log.sink);
         differences.keep("log.format", &self.log.format, &mut log.format);
+        differences.keep("log.headers", &self.log.lists.headers, &mut log.lists.headers);
+        differences.keep(
+            "log.response_headers",
+            &self.log.lists.response_headers,
+            &mut log.lists.response_headers,
+        );
+        differences.keep("log.query", &self.log.lists.query, &mut log.lists.query);
         differences.keep("log.consumer_key_file", &self.log.consumer_key, &mut log.consumer_key);
         differences.keep("log.rotate", &self.log.rotation, &mut log.rotation);
         differences.keep("log.ring", &self.log.ring_bytes, &mut log.ring_bytes);

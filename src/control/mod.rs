@@ -33,6 +33,8 @@ pub mod revocation;
 pub mod seed;
 pub mod signals;
 pub mod supervisor;
+pub mod tail;
+pub mod tail_client;
 pub mod token;
 pub mod upgrade;
 pub mod view;

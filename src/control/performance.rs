@@ -8,6 +8,7 @@ use std::{fmt, sync::atomic::Ordering};
 use crate::{base::clock::Clock, shared::callers::Calls};
 
 use super::{
+    access_log::masked_name,
     apis::Census,
     metrics::{Out, total},
     monitor::WINDOWS,
@@ -78,20 +79,30 @@ fn objectives(out: &mut Out<'_>, view: &View) -> fmt::Result {
 
 fn consumers(out: &mut Out<'_>, view: &View) -> fmt::Result {
     let mut census = Census::of(view.shards.iter().map(|meters| &meters.callers));
+    for calls in &mut census.named {
+        calls.name = match &view.told.consumer_key {
+            Some(key) => key.disguise(&calls.name),
+            None => masked_name(&calls.name),
+        };
+    }
+    // Names may be alike where they were cut or masked, and no label may stand there twice.
+    census.named.sort_by(|one, other| one.name.cmp(&other.name));
+    census.named.dedup_by(|next, calls| {
+        let same = next.name == calls.name;
+        if same {
+            calls.calls += next.calls;
+            calls.refused += next.refused;
+            calls.failed += next.failed;
+        }
+        same
+    });
     census.named.sort_by(|one, other| other.calls.cmp(&one.calls).then_with(|| one.name.cmp(&other.name)));
-    // Long names may be alike where they are cut.
-    census.named.dedup_by(|one, other| one.name == other.name);
     let listed = census.named.len().min(CONSUMERS_MAX);
     let mut others = census.others;
     for calls in &census.named[listed..] {
         others.calls += calls.calls;
         others.refused += calls.refused;
         others.failed += calls.failed;
-    }
-    if let Some(key) = &view.told.consumer_key {
-        for calls in &mut census.named {
-            calls.name = key.disguise(&calls.name);
-        }
     }
     let mut samples = Vec::new();
     let named = census.named[..listed].iter().map(|calls| (&*calls.name, calls));

@@ -33,7 +33,7 @@ pub struct Reloader {
     shards: usize,
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
-    log: Option<Generations>,
+    log: Generations,
     /// What the clusters in force were planned as; held while something else is put in force.
     turn: Mutex<Vec<ClusterPlan>>,
     discovery: Arc<Discovery>,
@@ -73,7 +73,7 @@ impl Reloader {
         discovery: Arc<Discovery>,
         snapshot: Arc<ArcSwap<Snapshot>>,
         view: Arc<ArcSwap<View>>,
-        log: Option<Generations>,
+        log: Generations,
     ) -> Self {
         let turn = Mutex::new(clusters);
         Self { path, lasting, shards, turn, discovery, snapshot, view, log, last: Mutex::default() }
@@ -154,9 +154,7 @@ impl Reloader {
 
     fn publish(&self, snapshot: Snapshot, told: Told) {
         let snapshot = Arc::new(snapshot);
-        if let Some(log) = &self.log {
-            log.add(Arc::clone(&snapshot));
-        }
+        self.log.add(Arc::clone(&snapshot));
         self.view.store(Arc::new(self.view.load().with(Arc::clone(&snapshot), told)));
         // Endpoints that stay go by the new weights and bounds.
         self.view.load().health.adopt(&snapshot);

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-use super::{Shard, connection::Downstream};
+use super::{Shard, connection::Downstream, listed::Noted};
 
 /// An exchange in progress. Borrows the snapshot it was decided by.
 pub(super) struct Exchange<'s> {
@@ -58,6 +58,8 @@ pub(super) struct Exchange<'s> {
     pub(super) status_sent: Cell<u16>,
     /// When the head of the endpoint's last answer was there, on the monotonic clock; 0 before.
     pub(super) answered_us: Cell<u64>,
+    /// What the log's lists name of it.
+    pub(super) listed: Noted,
     /// The span under which an endpoint is asked; 0 before.
     pub(super) span: Cell<u64>,
     /// The span of whoever called; 0 if none is named.
@@ -128,6 +130,7 @@ impl<'s> Exchange<'s> {
             bytes_out: Cell::new(0),
             status_sent: Cell::new(0),
             answered_us: Cell::new(0),
+            listed: Noted::default(),
             span: Cell::new(0),
             parent: 0,
         }
@@ -239,7 +242,7 @@ impl<'s> Exchange<'s> {
             });
         }
         let mut log = shard.log.borrow_mut();
-        let Some(log) = &mut *log else { return };
+        let Some(log) = log.as_mut().filter(|log| log.is_wanted()) else { return };
         let sample = self.snapshot.log_sample_percent;
         // The shard's own dice: an id that the client chose would let it choose to be overlooked.
         if sample < 100 && outcome.is_success() && shard.desk.borrow_mut().rng.u8(..100) >= sample {
@@ -248,7 +251,7 @@ impl<'s> Exchange<'s> {
         }
         let record = self.record(block, outcome, duration_us);
         let mut packed = shard.record_scratch.borrow_mut();
-        record.pack(&mut packed);
+        self.listed.with(|listed| Record { listed, ..record }.pack(&mut packed));
         shard.meters().log_records.add(1);
         log.send(&packed);
     }
@@ -279,6 +282,7 @@ impl<'s> Exchange<'s> {
             reason: self.reason(outcome).as_bytes(),
             referer: &block[self.agents[0].clone()],
             user_agent: &block[self.agents[1].clone()],
+            listed: b"",
         }
     }
 

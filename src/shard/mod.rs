@@ -12,6 +12,7 @@ mod exchange;
 mod forward;
 mod housekeeping;
 mod in_force;
+mod listed;
 mod lobby;
 mod patience;
 mod queue;
@@ -45,6 +46,7 @@ use crate::{
     base::{affinity, block::BlockPool, clock::Clock},
     shared::{
         lifecycle::Lifecycle,
+        listed::LISTED_BYTES_MAX,
         log_ring::LogSender,
         meters::{PerShard, ShardMeters},
         revoked::RevokedCell,
@@ -114,6 +116,8 @@ struct Shard {
     buffers: Buffers,
     /// Small buffers for our own answers, so that a shard out of blocks can still say so.
     replies: Rc<BlockPool>,
+    /// Small buffers for what the log's lists name of an exchange; at most `connections_max`, none without lists.
+    listed: Rc<BlockPool>,
     /// Idle upstream connections, at most `idle_max` per endpoint; beyond that they are closed.
     pools: RefCell<Pools>,
     /// Readiness and deadlines of all sockets.
@@ -214,6 +218,7 @@ impl Shard {
             body_scratch: RefCell::default(),
             buffers: Buffers::new(plan.buffers),
             replies: BlockPool::new(REPLY_BYTES, REPLIES_MAX),
+            listed: BlockPool::new(LISTED_BYTES_MAX, plan.connections_max),
             pools: RefCell::default(),
             in_force: InForce::new(plan.snapshot),
             watches: Rc::new(Watches::new()?),

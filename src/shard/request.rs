@@ -187,10 +187,12 @@ fn decide<'s>(
     let head = head::parse(whole, snapshot.fields_max, &mut storage)?; // 2 parse
     exchange.note_head(&head, whole);
     note_identity(exchange, &head, whole);
+    exchange.listed.request(shard, &snapshot.listed, head.fields);
     exchange.client_ip = snapshot.trusted_proxies.client_ip(downstream.peer, head.fields);
     let mut scratch = shard.path_scratch.borrow_mut();
     let target = target::parse(head.method, head.target, &mut scratch)?;
     exchange.path = place(whole, target.path_as_sent);
+    exchange.listed.query(&snapshot.listed, target.query);
     target.check_host(head.host)?;
     let request =
         Request { head: &head, target: &target, client_ip: exchange.client_ip, headroom: headroom(shard) };

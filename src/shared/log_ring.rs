@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -15,6 +15,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 pub struct LogSender {
     ring: Producer<u8>,
     dropped: Arc<AtomicU64>,
+    /// Whether anybody wants records; always, if nobody says. Written by the writer; relaxed: what is seen late is a
+    /// record more or less.
+    wanted: Option<Arc<AtomicBool>>,
 }
 
 /// The writer's end.
@@ -31,12 +34,23 @@ pub fn log_ring(bytes: usize) -> (LogSender, LogReceiver) {
     let (producer, consumer) = RingBuffer::new(bytes);
     let dropped = Arc::new(AtomicU64::new(0));
     (
-        LogSender { ring: producer, dropped: Arc::clone(&dropped) },
+        LogSender { ring: producer, dropped: Arc::clone(&dropped), wanted: None },
         LogReceiver { ring: consumer, dropped, dropped_reported: 0, record: Vec::new() },
     )
 }
 
 impl LogSender {
+    /// The same where records are wanted only while `wanted` says so.
+    #[must_use]
+    pub fn only_while(self, wanted: Arc<AtomicBool>) -> Self {
+        Self { wanted: Some(wanted), ..self }
+    }
+
+    /// Whether a record would be read by anybody.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.load(Ordering::Relaxed))
+    }
+
     /// Hands over one packed record, or counts it as dropped.
     pub fn send(&mut self, record: &[u8]) {
         let length = (record.len() as u32).to_le_bytes();

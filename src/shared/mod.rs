@@ -22,6 +22,7 @@ pub mod cells;
 pub mod counter;
 pub mod key_table;
 pub mod lifecycle;
+pub mod listed;
 pub mod load;
 pub mod log_ring;
 pub mod meters;

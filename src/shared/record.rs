@@ -69,6 +69,8 @@ pub struct Record<'a> {
     pub referer: &'a [u8],
     /// `User-Agent`, kept only when the log format shows it.
     pub user_agent: &'a [u8],
+    /// What the log's lists name of it, packed (`listed.rs`); never longer than a text.
+    pub listed: &'a [u8],
 }
 
 impl<'a> Record<'a> {
@@ -107,6 +109,7 @@ impl<'a> Record<'a> {
             self.reason,
             self.referer,
             self.user_agent,
+            self.listed,
         ] {
             let text = &text[..text.len().min(TEXT_BYTES_MAX)];
             packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
@@ -156,6 +159,7 @@ impl<'a> Record<'a> {
             reason: take_text(rest)?,
             referer: take_text(rest)?,
             user_agent: take_text(rest)?,
+            listed: take_text(rest)?,
         };
         rest.is_empty().then_some(record)
     }

@@ -129,6 +129,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         keepalive_requests: 1_000,
         fields_max: 100,
         logs_agents: false,
+        listed: Default::default(),
         log_sample_percent: 100,
         timed_percent: 1,
     }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod consumer;
 pub mod headroom;
 pub mod limit;
+pub mod listed;
 pub mod objective;
 pub mod refusal;
 pub mod retry;

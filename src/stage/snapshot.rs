@@ -13,6 +13,7 @@ use super::{
     client::TrustedProxies,
     consumer::Consumers,
     headroom::Ceilings,
+    listed::Lists,
     route::{Route, RouteTable},
     version::Api,
 };
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub fields_max: usize,
     /// Whether the log shows `Referer` and `User-Agent`.
     pub logs_agents: bool,
+    /// Which fields and parameters the log shows.
+    pub listed: Lists,
     /// How many of a hundred successes the log shows.
     pub log_sample_percent: u8,
     /// How many of a hundred exchanges are timed step by step.

@@ -217,7 +217,7 @@ fn consumers_leave_the_machine_as_hashes_where_the_log_hashes_them() {
 }
 
 /// Reads one HTTP request with its body.
-fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {

@@ -6,6 +6,8 @@
 mod admin;
 mod lines;
 mod metrics;
+mod redaction;
+mod tail;
 mod writer;
 
 use std::fs;

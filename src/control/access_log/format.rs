@@ -7,15 +7,19 @@ use serde::Serialize;
 
 use crate::{
     base::{hex::hex_digits, ip_text::IpText},
-    shared::record::{Delivery, Record},
-    stage::{refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
+    shared::{
+        listed::{Entry, List, VALUE_BYTES_MAX, entries},
+        record::{Delivery, Record},
+    },
+    stage::{listed::Lists, refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
 };
 
 use super::{
-    super::config::plan::LogFormat,
+    super::config::plan::{LogFormat, LogPlan},
     consumer_key::ConsumerKey,
     generations::Generations,
-    pan,
+    listeners::{Facts, Listeners},
+    masked_trace, redact,
     template::{Piece, Template, Value},
 };
 
@@ -24,6 +28,7 @@ pub(super) struct Formatter {
     format: LogFormat,
     /// Consumers are shown as their hashes under it, if it is there.
     consumer_key: Option<ConsumerKey>,
+    lists: Lists,
     generations: Generations,
     /// The one the last record referred to.
     snapshot: Option<Arc<Snapshot>>,
@@ -41,12 +46,10 @@ struct Gap {
 }
 
 impl Formatter {
-    pub(super) fn new(
-        format: LogFormat,
-        consumer_key: Option<ConsumerKey>,
-        generations: Generations,
-    ) -> Self {
-        Self { format, consumer_key, generations, snapshot: None, second: None }
+    pub(super) fn new(plan: &LogPlan, generations: Generations) -> Self {
+        let (format, consumer_key, lists) =
+            (plan.format.clone(), plan.consumer_key.clone(), plan.lists.clone());
+        Self { format, consumer_key, lists, generations, snapshot: None, second: None }
     }
 
     /// Lets go of the snapshot of the last record.
@@ -54,8 +57,14 @@ impl Formatter {
         self.snapshot = None;
     }
 
-    /// Appends the line for `record`.
-    pub(super) fn line(&mut self, out: &mut Vec<u8>, shard: usize, record: &Record<'_>) {
+    /// Appends the line for `record`, and gives it to the listeners who want it.
+    pub(super) fn line(
+        &mut self,
+        out: &mut Vec<u8>,
+        shard: usize,
+        record: &Record<'_>,
+        listeners: &mut Listeners,
+    ) {
         if self.snapshot.as_ref().is_none_or(|snapshot| snapshot.generation != record.generation) {
             self.snapshot = self.generations.find(record.generation);
         }
@@ -68,12 +77,12 @@ impl Formatter {
             record.referer,
             record.user_agent,
         ];
-        let [request_id, consumer, method, path, referer, user_agent] = &texts.map(pan::mask);
+        let [request_id, consumer, method, path, referer, user_agent] = &texts.map(redact::text);
         let hash = match &self.consumer_key {
             Some(key) if !record.consumer.is_empty() => Some(key.hash(record.consumer)),
             _ => None,
         };
-        let trace = hex_digits(record.trace_id);
+        let (raw, begin) = (record.consumer, out.len());
         let record = &Record {
             request_id,
             consumer: hash.as_ref().map_or(consumer, |hash| hash),
@@ -81,8 +90,7 @@ impl Formatter {
             path,
             referer,
             user_agent,
-            // No trace has this id.
-            trace_id: if pan::mask(&trace)[..] == trace[..] { record.trace_id } else { 0 },
+            trace_id: masked_trace(record.trace_id),
             ..*record
         };
         match &self.format {
@@ -94,6 +102,36 @@ impl Formatter {
             }
         }
         out.push(b'\n');
+        if !listeners.is_empty() {
+            self.offer(listeners, shard, record, raw, &out[begin..]);
+        }
+    }
+
+    /// Gives listeners the line of `record`, which was made in the log's own format; `consumer` is who called.
+    fn offer(
+        &mut self,
+        listeners: &mut Listeners,
+        shard: usize,
+        record: &Record<'_>,
+        consumer: &[u8],
+        line: &[u8],
+    ) {
+        let snapshot = self.snapshot.clone();
+        let route = record.route.and_then(|route| snapshot.as_ref()?.routes.routes().get(usize::from(route)));
+        let route = route.map_or("-", |route| &route.name);
+        let facts = Facts { route, status: record.status, consumer, disguise: record.consumer };
+        let mut json = Vec::new();
+        for listener in listeners.wanting(&facts) {
+            if self.format == LogFormat::Json {
+                listener.line(line);
+                continue;
+            }
+            if json.is_empty() {
+                self.json(&mut json, shard, record);
+                json.push(b'\n');
+            }
+            listener.line(&json);
+        }
     }
 
     /// Appends the line that says that `dropped` lines are missing; of one shard, if it is known which.
@@ -138,7 +176,17 @@ impl Formatter {
         line.number(b",\"duration_us\":", record.duration_us);
         line.number(b",\"upstream_us\":", record.upstream_us);
         line.plain(b",\"termination\":\"", termination(record.termination));
-        line.out.extend_from_slice(b"\"}");
+        line.out.push(b'"');
+        for (list, member) in LISTS {
+            let names = self.lists.names(list);
+            if !names.is_empty() {
+                line.plain(b",\"", member);
+                line.out.extend_from_slice(b"\":{");
+                line.entries(names, entries(record.listed).filter(|entry| entry.list == list));
+                line.out.push(b'}');
+            }
+        }
+        line.out.push(b'}');
     }
 
     /// A line of the operator's own. Values are escaped as between quotation marks, blanks stay.
@@ -150,6 +198,13 @@ impl Formatter {
             let value = match piece {
                 Piece::Text(text) => {
                     out.extend_from_slice(text.as_bytes());
+                    continue;
+                }
+                &Piece::Listed(list, name) => {
+                    let mut entries = entries(record.listed);
+                    let entry = entries.find(|entry| (entry.list, entry.name) == (list, name));
+                    let value = entry.map_or(b"".into(), |entry| redact::value(entry.value, VALUE_BYTES_MAX));
+                    out.extend_from_slice(quoted(&value).as_bytes());
                     continue;
                 }
                 Piece::Value(value) => value,
@@ -216,6 +271,10 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) {
     );
 }
 
+/// The members of a JSON line that show what is listed.
+const LISTS: [(List, &str); 3] =
+    [(List::Headers, "headers"), (List::ResponseHeaders, "response_headers"), (List::Query, "query")];
+
 fn termination(termination: u8) -> &'static str {
     TERMINATIONS.get(usize::from(termination)).map_or("-", |(_, code)| code)
 }
@@ -256,6 +315,18 @@ impl JsonLine<'_> {
         } else {
             let quoted = serde_json::Value::from(String::from_utf8_lossy(value)).to_string();
             self.out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+        }
+    }
+
+    /// The members of an object: the values of those of `names` that are there.
+    fn entries<'e>(&mut self, names: &[Box<str>], entries: impl Iterator<Item = Entry<'e>>) {
+        let mut before = "\"";
+        for entry in entries {
+            let Some(name) = names.get(entry.name) else { continue };
+            self.plain(before.as_bytes(), name);
+            self.text(b"\":\"", &redact::value(entry.value, VALUE_BYTES_MAX));
+            self.out.push(b'"');
+            before = ",\"";
         }
     }
 
@@ -314,7 +385,10 @@ fn quoted(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::super::config::plan::{LogSink, Rotation},
+        *,
+    };
     use crate::stage::fixture;
 
     fn record<'a>(path: &'a [u8], consumer: &'a [u8]) -> Record<'a> {
@@ -342,14 +416,69 @@ mod tests {
             reason: b"quota",
             referer: b"",
             user_agent: b"curl \"x\"\n",
+            listed: b"",
         }
     }
 
+    /// A list of each kind, with the same two names.
+    fn lists() -> Lists {
+        let names = || -> Box<[Box<str>]> { ["One".into(), "two".into()].into() };
+        Lists { headers: names(), response_headers: names(), query: names() }
+    }
+
     fn line(format: LogFormat, record: &Record<'_>) -> String {
+        line_with(Lists::default(), format, record)
+    }
+
+    fn line_with(lists: Lists, format: LogFormat, record: &Record<'_>) -> String {
         let snapshot = Arc::new(fixture::snapshot(vec![fixture::route("/pay", 0)]));
+        let plan = LogPlan {
+            sink: LogSink::Off,
+            format,
+            ring_bytes: 0,
+            rotation: Rotation::default(),
+            consumer_key: None,
+            lists,
+            sample_percent: 100,
+        };
         let mut out = Vec::new();
-        Formatter::new(format, None, Generations::new(snapshot)).line(&mut out, 1, record);
+        Formatter::new(&plan, Generations::new(snapshot)).line(
+            &mut out,
+            1,
+            record,
+            &mut Listeners::default(),
+        );
         String::from_utf8(out).unwrap()
+    }
+
+    fn packed(given: &[(List, usize, &[u8])]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        for &(list, name, value) in given {
+            let (before, value) = Entry { list, name, value }.parts();
+            packed.extend_from_slice(&before);
+            packed.extend_from_slice(value);
+        }
+        packed
+    }
+
+    #[test]
+    fn what_is_listed_stands_at_the_end_and_in_templates() {
+        let listed = packed(&[
+            (List::Headers, 1, b"a \"b\""),
+            (List::Headers, 0, b""),
+            (List::Query, 0, b"Bearer hunter2"),
+            (List::Query, 1, b"4111%201111-1111 1111"),
+        ]);
+        let record = Record { listed: &listed, ..record(b"/pay/7", b"acme") };
+        let json = line_with(lists(), LogFormat::Json, &record);
+        let end = "\"termination\":\"Q5\",\"headers\":{\"two\":\"a \\\"b\\\"\",\"One\":\"-\"},\
+                   \"response_headers\":{},\"query\":{\"One\":\"Bearer *******\",\"two\":\"****%20****-**** ****\"}}\n";
+        assert!(json.ends_with(end), "{json}");
+        let template = Template::parse("{header:two}|{response_header:One}|{query:two}", &lists()).unwrap();
+        assert_eq!(
+            line_with(lists(), LogFormat::Template(template), &record),
+            "a \\x22b\\x22|-|****%20****-**** ****\n"
+        );
     }
 
     #[test]
@@ -371,7 +500,7 @@ mod tests {
         let text = "{ts}|{shard}|{request_id}|{trace_id}|{client_ip}|{consumer}|{method}|{path}|{route}|{version}|\
                     {status}|{code}|{reason}|{cluster}|{endpoint}|{attempts}|{delivery}|{bytes_in}|{bytes_out}|\
                     {duration_us}|{upstream_us}|{termination}|{protocol}|{referer}|{user_agent}";
-        let format = LogFormat::Template(Template::parse(text).unwrap());
+        let format = LogFormat::Template(Template::parse(text, &Lists::default()).unwrap());
         assert_eq!(
             line(format, &record(b"/pay/7\n", b"acme")),
             "2026-11-23T04:49:27.000042Z|1|id-1|00000000000000000000000000000abc|192.0.2.1|acme|GET|/pay/7\\x0A|\
@@ -394,7 +523,7 @@ mod tests {
                 ..record(text, text)
             };
             let all = "{request_id} {trace_id} {consumer} {method} {path} {referer} {user_agent} {reason}";
-            let template = LogFormat::Template(Template::parse(all).unwrap());
+            let template = LogFormat::Template(Template::parse(all, &Lists::default()).unwrap());
             for format in [LogFormat::Json, LogFormat::Combined, template] {
                 let line = line(format, &record);
                 assert!(!line.contains("1111"), "{line}");

@@ -7,16 +7,19 @@
 mod consumer_key;
 mod format;
 mod generations;
+mod listeners;
 mod output;
 mod pan;
+mod redact;
 mod template;
+mod token;
 
 use std::{
     convert::Infallible,
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -24,19 +27,41 @@ use std::{
 };
 
 use crate::{
-    shared::{log_ring::LogReceiver, record::Record},
+    base::hex::hex_digits,
+    shared::{callers::NAME_BYTES_MAX, log_ring::LogReceiver, record::Record},
     stage::snapshot::Snapshot,
 };
 
-pub(in crate::control) use self::pan::mask as masked;
-pub use self::{consumer_key::ConsumerKey, generations::Generations, template::Template};
+pub use self::{
+    consumer_key::ConsumerKey,
+    generations::Generations,
+    listeners::{Filter, LISTENERS_MAX, NoTail, Tail},
+    template::Template,
+};
 
 use self::{
     format::Formatter,
+    listeners::{Listener, Listeners},
     output::{Output, Stuck},
 };
 
-use super::config::plan::LogPlan;
+use super::config::plan::{LogPlan, LogSink};
+
+/// `text` without card numbers and credentials in it, as the log shows it.
+pub(in crate::control) fn masked(text: &str) -> String {
+    String::from_utf8_lossy(&redact::text(text.as_bytes())).into_owned()
+}
+
+/// The same for the name of a consumer as it is counted under, which may be only its beginning.
+pub(in crate::control) fn masked_name(name: &str) -> String {
+    String::from_utf8_lossy(&redact::beginning(name.as_bytes(), NAME_BYTES_MAX)).into_owned()
+}
+
+/// The same for a trace id that a client can have chosen; no trace has the id that stands for it.
+pub(in crate::control) fn masked_trace(trace_id: u128) -> u128 {
+    let digits = hex_digits(trace_id);
+    if pan::mask(&digits)[..] == digits[..] { trace_id } else { 0 }
+}
 
 /// Lines are written when this many bytes have come together, or when there are no more.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -44,12 +69,15 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks while none are.
 const IDLE_PAUSE: Duration = Duration::from_millis(40);
+/// The same while there is no log and nobody who follows it: configurations are to be forgotten now and then.
+const OFF_PAUSE: Duration = Duration::from_secs(1);
 /// At the end, the log is given up when it has not taken a batch for so long.
 const PROGRESS: Duration = Duration::from_secs(2);
 
 /// What the writer is told.
 enum Order {
     Reopen,
+    Listen(Listener),
     Finish,
 }
 
@@ -61,6 +89,9 @@ pub struct AccessLog {
     ended: mpsc::Receiver<Infallible>,
     counts: Arc<LogCounts>,
     generations: Generations,
+    tail: Tail,
+    /// Whether somebody follows the log.
+    followed: Arc<AtomicBool>,
 }
 
 /// What the writer has done so far.
@@ -99,9 +130,13 @@ impl AccessLog {
         });
         let (orders, received) = mpsc::channel();
         let generations = Generations::new(snapshot);
+        let listeners = Listeners::default();
+        let followed = listeners.wanted();
         let mut writer = Writer {
             output: Output::open(&plan.sink, plan.rotation)?,
-            formatter: Formatter::new(plan.format.clone(), plan.consumer_key.clone(), generations.clone()),
+            formatter: Formatter::new(plan, generations.clone()),
+            is_off: plan.sink == LogSink::Off,
+            listeners,
             rings,
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             batch_lines: 0,
@@ -114,7 +149,8 @@ impl AccessLog {
             writer.run(&received);
             drop(running);
         })?;
-        Ok(Self { orders, ended, counts, generations })
+        let tail = Tail::new(orders.clone());
+        Ok(Self { orders, ended, counts, generations, tail, followed })
     }
 
     /// What has been done so far.
@@ -125,6 +161,16 @@ impl AccessLog {
     /// Where it learns of new snapshots.
     pub fn generations(&self) -> Generations {
         self.generations.clone()
+    }
+
+    /// Where those announce themselves who follow the log.
+    pub fn tail(&self) -> Tail {
+        self.tail.clone()
+    }
+
+    /// Whether somebody follows it. Where there is no other log, shards need record nothing while nobody does.
+    pub fn followed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.followed)
     }
 
     /// Opens the file anew, after it was moved away.
@@ -152,7 +198,10 @@ impl AccessLog {
 
 struct Writer {
     output: Output,
+    /// There is no log but what listeners get.
+    is_off: bool,
     formatter: Formatter,
+    listeners: Listeners,
     rings: Vec<LogReceiver>,
     batch: Vec<u8>,
     batch_lines: u64,
@@ -166,8 +215,9 @@ impl Writer {
     fn run(&mut self, orders: &mpsc::Receiver<Order>) {
         loop {
             let busy = self.drain();
-            match orders.recv_timeout(if busy { BUSY_PAUSE } else { IDLE_PAUSE }) {
+            match orders.recv_timeout(self.pause(busy)) {
                 Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Listen(listener)) => self.listeners.add(listener),
                 Ok(Order::Reopen) => {
                     self.drain();
                     if let Err(error) = self.output.reopen() {
@@ -184,6 +234,16 @@ impl Writer {
         }
     }
 
+    /// How long nothing is looked at, after a look that found something or not.
+    fn pause(&self, busy: bool) -> Duration {
+        match busy {
+            true => BUSY_PAUSE,
+            // An order ends the pause.
+            false if self.is_off && self.listeners.is_empty() => OFF_PAUSE,
+            false => IDLE_PAUSE,
+        }
+    }
+
     /// Writes all there is. Says whether there was anything.
     fn drain(&mut self) -> bool {
         let abandoned = self.generations.abandoned();
@@ -196,7 +256,7 @@ impl Writer {
             }
             while let Some(packed) = self.rings[shard].receive() {
                 if let Some(record) = Record::unpack(packed) {
-                    self.formatter.line(&mut self.batch, shard, &record);
+                    self.formatter.line(&mut self.batch, shard, &record, &mut self.listeners);
                     self.batch_lines += 1;
                 }
                 any = true;
@@ -206,6 +266,7 @@ impl Writer {
             }
         }
         self.write();
+        self.listeners.hand_over();
         self.formatter.rest();
         self.generations.forget(&abandoned);
         any
@@ -221,6 +282,10 @@ impl Writer {
             return;
         }
         let lines = std::mem::take(&mut self.batch_lines);
+        if self.is_off {
+            self.batch.clear();
+            return;
+        }
         let written = match self.output.write(&self.batch) {
             Ok(()) => lines,
             Err(Stuck { written, error }) => {
@@ -240,6 +305,13 @@ impl Writer {
     fn write_gap(&mut self, shard: Option<usize>, lines: u64) {
         let mut gap = Vec::new();
         self.formatter.gap(&mut gap, shard, lines);
+        if shard.is_some() {
+            // What the sink has lost they have had.
+            self.listeners.gap(&gap);
+        }
+        if self.is_off {
+            return;
+        }
         if self.output.write(&gap).is_err() {
             self.lost += lines;
         }

@@ -34,6 +34,8 @@ enum Target {
     /// Standard output, or what stands at the path is no plain file.
     Stream(File),
     Syslog(Syslog),
+    /// What is written is gone.
+    Nowhere,
 }
 
 /// A plain file, and what its rotation needs to know.
@@ -58,9 +60,8 @@ impl Output {
     pub(super) fn open(sink: &LogSink, rotation: Rotation) -> io::Result<Self> {
         let target = match sink {
             LogSink::File(path) => open_file(path)?,
-            LogSink::Stdout | LogSink::Off => {
-                Target::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-            }
+            LogSink::Off => Target::Nowhere,
+            LogSink::Stdout => Target::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
             LogSink::Syslog(path) => Target::Syslog(Syslog::open(path)?),
         };
         Ok(Self { sink: sink.clone(), rotation, target, torn: false, not_before: None })
@@ -125,7 +126,7 @@ impl Output {
         let file = match &mut self.target {
             Target::File(open) => &mut open.file,
             Target::Stream(file) => file,
-            Target::Syslog(_) => return Ok(()),
+            Target::Syslog(_) | Target::Nowhere => return Ok(()),
         };
         let (mut written, mut end) = (0, Ok(()));
         while written < bytes.len() {

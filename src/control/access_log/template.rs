@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::{shared::listed::List, stage::listed::Lists};
+
 /// A compiled template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Arc<[Piece]>);
@@ -16,6 +18,8 @@ pub(super) enum Piece {
     Text(Box<str>),
     /// A value of the record.
     Value(Value),
+    /// What goes by this name of this list.
+    Listed(List, usize),
 }
 
 /// What can stand between braces: the keys of a JSON line, and what `combined` shows besides.
@@ -78,11 +82,11 @@ const VALUES: [(&str, Value); 25] = [
 ];
 
 impl Template {
-    /// Compiles `text`; `{{` and `}}` stand for single braces.
+    /// Compiles `text`; `{{` and `}}` stand for single braces. Of fields and parameters it can show those on `lists`.
     ///
     /// # Errors
     /// What is wrong with it, for the one who wrote it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, lists: &Lists) -> Result<Self, String> {
         if text.chars().any(char::is_control) {
             return Err("a log line is one line: no control characters in its template".to_owned());
         }
@@ -100,12 +104,14 @@ impl Template {
             let (name, behind) = rest.split_once('}').filter(|_| brace == "{").ok_or_else(|| {
                 format!("a \"{brace}\" has no partner; write \"{brace}{brace}\" for the character")
             })?;
-            let value = VALUES.iter().find(|(word, _)| *word == name).map(|&(_, value)| value);
-            let value = value.ok_or_else(|| unknown(name))?;
+            let piece = match VALUES.iter().find(|(word, _)| *word == name) {
+                Some(&(_, value)) => Piece::Value(value),
+                None => listed(name, lists)?,
+            };
             if !plain.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
             }
-            pieces.push(Piece::Value(value));
+            pieces.push(piece);
             rest = behind;
         }
         plain.push_str(rest);
@@ -127,6 +133,25 @@ impl Template {
     }
 }
 
+/// What `header:NAME` and the like stand for.
+fn listed(field: &str, lists: &Lists) -> Result<Piece, String> {
+    let Some((kind, name)) = field.split_once(':') else { return Err(unknown(field)) };
+    let (list, key) = match kind {
+        "header" => (List::Headers, "log.headers"),
+        "response_header" => (List::ResponseHeaders, "log.response_headers"),
+        "query" => (List::Query, "log.query"),
+        _ => return Err(unknown(field)),
+    };
+    let is_it = |listed: &str| match list {
+        List::Query => listed == name,
+        List::Headers | List::ResponseHeaders => listed.eq_ignore_ascii_case(name),
+    };
+    let place = lists.names(list).iter().position(|listed| is_it(listed));
+    place.map(|place| Piece::Listed(list, place)).ok_or_else(|| {
+        format!("{{{field}}} shows what {key} does not list; only what is listed reaches the log")
+    })
+}
+
 fn unknown(name: &str) -> String {
     let nearest = VALUES
         .iter()
@@ -137,7 +162,8 @@ fn unknown(name: &str) -> String {
         Some((_, nearest)) => format!("there is no field {{{name}}}; did you mean {{{nearest}}}?"),
         None => {
             let known: Vec<&str> = VALUES.iter().map(|(word, _)| *word).collect();
-            format!("there is no field {{{name}}}; there are: {}", known.join(", "))
+            let others = "header:NAME, response_header:NAME, query:NAME";
+            format!("there is no field {{{name}}}; there are: {}, {others}", known.join(", "))
         }
     }
 }
@@ -148,7 +174,7 @@ mod tests {
 
     #[test]
     fn text_and_fields_alternate() {
-        let template = Template::parse("{status} {{as}} {path}!").unwrap();
+        let template = Template::parse("{status} {{as}} {path}!", &Lists::default()).unwrap();
         assert_eq!(
             template.pieces(),
             [
@@ -158,8 +184,15 @@ mod tests {
                 Piece::Text("!".into()),
             ]
         );
-        assert!(Template::parse("{user_agent}").unwrap().shows_agents());
+        assert!(Template::parse("{user_agent}", &Lists::default()).unwrap().shows_agents());
         assert!(!template.shows_agents());
+    }
+
+    #[test]
+    fn what_is_listed_can_be_shown() {
+        let lists = Lists { headers: ["A".into(), "User-Agent".into()].into(), ..Lists::default() };
+        let template = Template::parse("{header:user-agent}", &lists).unwrap();
+        assert_eq!(template.pieces(), [Piece::Listed(List::Headers, 1)]);
     }
 
     #[test]
@@ -167,11 +200,13 @@ mod tests {
         for (text, said) in [
             ("{stauts}", "did you mean {status}?"),
             ("{authorization}", "there is no field {authorization}; there are: ts, shard"),
+            ("{header:User-Agent}", "log.headers does not list"),
+            ("{heador:User-Agent}", "there is no field"),
             ("{status", "\"{\" has no partner"),
             ("status}", "\"}\" has no partner"),
             ("{status}\n", "one line"),
         ] {
-            let error = Template::parse(text).unwrap_err();
+            let error = Template::parse(text, &Lists::default()).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
     }

@@ -170,6 +170,7 @@ fn build(
         keepalive_requests: plan.bounds.keepalive_requests,
         fields_max: plan.bounds.headers_max,
         log_sample_percent: plan.log.sample_percent,
+        listed: plan.log.lists,
         timed_percent: plan.monitor.sample_percent,
         logs_agents: plan.log.format.shows_agents() && plan.log.sink != LogSink::Off,
     })

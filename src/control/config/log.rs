@@ -4,11 +4,14 @@
 
 use std::{path::Path, time::Duration};
 
+use crate::stage::listed::Lists;
+
 use super::{
     super::access_log::{ConsumerKey, Template},
     file::Log as FileLog,
     issue::Issues,
     keys::{read, without_newline},
+    listed,
     plan::{LogFormat, LogPlan, LogSink, Rotation},
     reader::Field,
     values::one_of,
@@ -17,7 +20,8 @@ use super::{
 /// What `log` means; `None` if a mistake left a hole.
 pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<LogPlan> {
     let sink = sink(&log.access, directory, issues);
-    let format = format(&log.format, issues)?;
+    let lists = listed::plan(log, issues);
+    let format = format(&log.format, &lists, issues)?;
     let consumer_key = log.consumer_key_file.as_ref().map(|field| {
         let key =
             read(&directory.join(&field.value)).and_then(|bytes| ConsumerKey::new(without_newline(&bytes)));
@@ -32,6 +36,7 @@ pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<L
     Some(LogPlan {
         sink,
         format,
+        lists,
         sample_percent,
         ring_bytes: usize::try_from(log.ring).unwrap_or(usize::MAX),
         rotation,
@@ -40,9 +45,10 @@ pub(super) fn plan(log: &FileLog, directory: &Path, issues: &Issues) -> Option<L
 }
 
 /// A word, or a template: whatever has a brace.
-fn format(field: &Field<String>, issues: &Issues) -> Option<LogFormat> {
+fn format(field: &Field<String>, lists: &Lists, issues: &Issues) -> Option<LogFormat> {
     if field.value.contains(['{', '}']) {
-        let template = Template::parse(&field.value).map_err(|error| field.wrong(issues, error)).ok()?;
+        let template =
+            Template::parse(&field.value, lists).map_err(|error| field.wrong(issues, error)).ok()?;
         return Some(LogFormat::Template(template));
     }
     let words = [("json", false), ("combined", true)];

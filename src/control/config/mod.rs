@@ -18,6 +18,7 @@ mod issue;
 pub(super) mod jwks;
 mod keys;
 pub mod limits;
+mod listed;
 mod log;
 pub mod monitor;
 mod openapi;

@@ -18,6 +18,7 @@ use crate::{
         auth::Key,
         headroom::Priority,
         limit::{LIMITS_MAX, Refund},
+        listed::Lists,
         objective::Objective,
         route::Methods,
     },
@@ -181,6 +182,8 @@ pub struct LogPlan {
     pub rotation: Rotation,
     /// What consumers are hashed with, if they are.
     pub consumer_key: Option<ConsumerKey>,
+    /// Which fields and query parameters lines show.
+    pub lists: Lists,
     /// How many of a hundred successes have a line; all else has one.
     pub sample_percent: u8,
 }

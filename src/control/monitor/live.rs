@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{admin::trouble::trouble, apis, view::View},
+    super::{access_log::masked_name, admin::trouble::trouble, apis, view::View},
     State as Kept, WINDOWS,
     census::Consumer,
 };
@@ -129,7 +129,7 @@ fn told_of(snapshot: &Snapshot, consumer: &Consumer) -> Value {
     quotas.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     let calls = &consumer.calls;
     json!({
-        "consumer": calls.name,
+        "consumer": masked_name(&calls.name),
         "calls": calls.calls,
         "refused": calls.refused,
         "failed": calls.failed,

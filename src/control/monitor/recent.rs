@@ -12,7 +12,7 @@ use crate::{
     stage::{refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
 };
 
-use super::super::access_log::masked;
+use super::super::access_log::{masked, masked_trace};
 
 /// Refusals that are kept.
 const REFUSALS_MAX: usize = 50;
@@ -142,7 +142,7 @@ fn push(list: &mut VecDeque<Told>, max: usize, told: Told) {
 
 fn tell(sample: &Sample<'_>, names: Option<&Names>) -> Told {
     let record = &sample.record;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(&masked(bytes)).into_owned();
+    let text = |bytes: &[u8]| masked(&String::from_utf8_lossy(bytes));
     let at = jiff::Timestamp::from_microsecond(i64::try_from(record.unix_us).unwrap_or(i64::MAX));
     let route = record.route.and_then(|route| names?.routes.get(usize::from(route)));
     let endpoint = record.endpoint.and_then(|(cluster, endpoint)| {
@@ -163,7 +163,7 @@ fn tell(sample: &Sample<'_>, names: Option<&Names>) -> Told {
         method: text(record.method),
         path: text(record.path),
         request_id: text(record.request_id),
-        trace_id: format!("{:032x}", record.trace_id),
+        trace_id: format!("{:032x}", masked_trace(record.trace_id)),
         duration_us: record.duration_us,
         upstream_us: record.upstream_us,
         steps_us: sample.steps_us,

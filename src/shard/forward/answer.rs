@@ -158,6 +158,7 @@ impl Download<'_, '_> {
             }
             return Ok(Passage::Interim(head.status));
         }
+        exchange.listed.answer(&exchange.snapshot.listed, head.fields);
         let leaving = framing_for(exchange.version, head.framing);
         // Before the request was read to its end nobody knows whether it ever will be.
         let persistence = if leaving == Framing::Close || !request_finished {

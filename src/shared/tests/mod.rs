@@ -165,7 +165,7 @@ proptest! {
     fn records_survive_packing(
         numbers in any::<[u64; 6]>(), trace_id: u128, v4: Option<u32>, v6: u128,
         route in prop::option::of(0_u16..1_000), endpoint in prop::option::of((0_u16..9, 0_u16..9)),
-        texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 7),
+        texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 8),
     ) {
         let record = Record {
             minor_version: u8::from(v4.is_some()),
@@ -191,6 +191,7 @@ proptest! {
             reason: &texts[4],
             referer: &texts[5],
             user_agent: &texts[6],
+            listed: &texts[7],
         };
         let mut packed = Vec::new();
         record.pack(&mut packed);
