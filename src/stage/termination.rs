@@ -37,8 +37,8 @@ pub enum Termination {
     NoEndpoint,
     /// With the gateway's own fields the head is too long.
     HeadOutgrown,
-    /// There was no buffer for what the endpoint is sent.
-    NoRoomToEncode,
+    /// Every endpoint had as many requests as it may have, or there was no buffer for what it is sent.
+    NoRoomToSend,
     /// The endpoint could not be reached, broke off, or sent no answer that is one.
     EndpointFailed,
     /// The endpoint did not answer in time.
@@ -83,7 +83,7 @@ pub const TERMINATIONS: [(Termination, &str); 26] = {
         (T::QuotaExceeded, "Q5"),
         (T::NoEndpoint, "E6"),
         (T::HeadOutgrown, "G6"),
-        (T::NoRoomToEncode, "O6"),
+        (T::NoRoomToSend, "O6"),
         (T::EndpointFailed, "E7"),
         (T::EndpointSlow, "e7"),
         (T::ClientGoneInBody, "C7"),
@@ -170,7 +170,7 @@ impl Termination {
             (Code::BodyTimeout, Reached::Forward) => Self::ClientSlowInBody,
             (Code::Overloaded, Reached::Forward) => Self::NoRoomToForward,
             (Code::Overloaded, Reached::Decision(Step::Headroom)) => Self::NoRoomToServe,
-            (Code::Overloaded, Reached::Decision(Step::Balance)) => Self::NoRoomToEncode,
+            (Code::Overloaded, Reached::Decision(Step::Balance)) => Self::NoRoomToSend,
             (Code::Overloaded, Reached::Decision(_)) => Self::NoRoomToRead,
             (Code::Draining, Reached::Decision(_)) => Self::DrainedInRequest,
             (Code::Draining, Reached::Forward) => Self::DrainedInForward,
