@@ -1,8 +1,13 @@
 //! `[log]`: where the lines go and what they look like, checked.
 //!
-//! Opens nothing; whether a path can be written is tried when the log starts.
+//! Opens nothing and creates nothing: whether a path can be written is asked, and tried when the log starts.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
+
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+};
 
 use crate::stage::listed::Lists;
 
@@ -68,8 +73,20 @@ fn sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {
                 field.wrong(issues, format!("{} is a directory; name a file in it", path.display()));
             } else if parent.is_some_and(|parent| !parent.is_dir()) {
                 field.wrong(issues, format!("the directory of {} does not exist", path.display()));
+            } else if let Err(error) = may_be_written(&path, parent) {
+                field.wrong(issues, format!("{} cannot be written: {error}", path.display()));
             }
             LogSink::File(path)
         }
+    }
+}
+
+/// Whether this user may write the file at `path`, or may make it in `parent`.
+fn may_be_written(path: &Path, parent: Option<&Path>) -> io::Result<()> {
+    match access(path, Access::WRITE_OK) {
+        Err(Errno::NOENT) => {
+            Ok(access(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        asked => Ok(asked?),
     }
 }

@@ -286,6 +286,17 @@ fn a_file_that_is_old_is_put_aside() {
     assert_eq!(lines, sent);
 }
 
+/// Broken by a check that leaves it to the start. A link to itself is what nobody can write, whoever they are.
+#[test]
+fn a_path_that_cannot_be_written_is_refused_by_check() {
+    let directory = Setup::proxy(Endpoint::nowhere()).set("log", "access = \"loop.log\"").write();
+    symlink("loop.log", directory.path().join("loop.log")).unwrap();
+    let ended = crate::rig::tollgate(directory.path(), &["check", "tollgate.toml"]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(78), "{said}");
+    assert!(said.contains("log.access: ") && said.contains("loop.log cannot be written"), "{said}");
+}
+
 #[test]
 fn a_directory_that_vanishes_is_said_once_and_found_again() {
     let endpoint = Endpoint::answering("ok");
