@@ -106,11 +106,15 @@ async fn health() -> Json<Value> {
 async fn ready(State(admin): State<Admin>) -> Response {
     let view = admin.view.load();
     let phase = view.phase();
-    let status = if phase == "serving" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let endpoints = view.snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+    let eligible = endpoints.filter(|endpoint| endpoint.standing.terms().weight > 0).count();
+    let is_ready = phase == "serving" && eligible > 0;
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let now_ms = Clock::new().now().monotonic_ms();
     let ready = json!({
-        "ready": status == StatusCode::OK,
+        "ready": is_ready,
         "phase": phase,
+        "endpoints_eligible": eligible,
         "phase_ends_in_ms": view.lifecycle.until_ms().map(|until_ms| until_ms.saturating_sub(now_ms)),
         "in_flight": view.shards.sum(|meters| &meters.in_flight),
         "connections": view.shards.sum(|meters| &meters.connections),

@@ -217,9 +217,11 @@ fn an_operator_drains_weighs_and_restores_and_a_reload_changes_nothing_of_it() {
     let answer = gateway.client().post("/", "", b"pay");
     assert_eq!((answer.status, answer.code().as_str()), (503, "no_endpoint"));
     assert_eq!(answer.field("tollgate-delivery"), Some("not-sent"));
+    assert_eq!(gateway.admin_get("/ready").0, 503, "who asks for a place to send clients to goes elsewhere");
     for named in [&named, &other] {
         assert_eq!(order(&gateway, "restore", named).json()["drained"], false);
     }
+    assert_eq!(gateway.admin_get("/ready").0, 200);
     let mut weighed = named.clone();
     weighed["weight"] = json!(9);
     assert_eq!(order(&gateway, "weight", &weighed).json()["weight"], 9);
