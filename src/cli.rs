@@ -18,6 +18,7 @@ use crate::{
         discovery::Discovery,
         explain::{self, Question},
         listening::Given,
+        log_level,
         revocation::Revocations,
         tail_client::{Follow, Look, NoLines, follow},
         token::{Claims, mint},
@@ -220,14 +221,7 @@ pub fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
-    let level = tracing_subscriber::filter::LevelFilter::INFO;
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_max_level(level)
-        .with_target(false)
-        .init();
+    log_level::start(std::io::stderr().is_terminal());
     let done = match cli.command.unwrap_or(Command::Demo) {
         Command::Run { config } => run(&config),
         Command::Demo => demo::run().map_err(Failure::from),

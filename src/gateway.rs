@@ -19,7 +19,7 @@ mod listeners;
 use crate::{
     base::{affinity, clock::Clock},
     control::{
-        access_log::AccessLog,
+        access_log::{AccessLog, LAST_BYTES_MAX},
         admin::{
             Admin,
             address::AdminAddress,
@@ -30,12 +30,11 @@ use crate::{
             plan::{DriverChoice, LogSink},
         },
         discovery::{self, Discovery},
-        heritage::Heritage,
+        heritage::{Heritage, Orders},
         issuers,
-        lasting::Lasting,
         listening::{Given, Listening},
         machine::{self, mebibytes},
-        monitor, observer,
+        monitor, observer, overrides,
         reload::Reloader,
         revocation::{self, Revocations},
         signals::{Order, Signals},
@@ -148,16 +147,21 @@ impl Gateway {
             _ => driver(plan.driver)?,
         };
         let (log_plan, bounds) = (plan.log.clone(), plan.bounds.clone());
-        let (lasting, told) = (Lasting::of(&plan), Told::of(&plan));
+        let told = Told::of(&plan);
+        let orders =
+            heritage.as_mut().map(|heritage| std::mem::take(&mut heritage.orders)).unwrap_or_default();
         let now_s = Clock::new().now().unix_seconds();
         let revocations = Revocations::start(plan.revocation.clone(), now_s).map_err(StartError::Refused)?;
         let revocations = Arc::new(revocations);
+        revocations.adopt(orders.revoked);
         let discovery = Arc::new(Discovery::begin(&plan));
-        let (clusters, addresses) = (plan.clusters.clone(), discovery.addresses());
+        let addresses = discovery.addresses();
+        let mut whole = plan.clone();
+        orders.overrides.apply(&mut whole);
         let snapshot = Arc::new(
             match &heritage {
-                Some(heritage) => compile::succeed(plan, &addresses, shards, heritage),
-                None => compile::compile(plan, &addresses, shards, None),
+                Some(heritage) => compile::succeed(whole, &addresses, shards, heritage),
+                None => compile::compile(whole, &addresses, shards, None),
             }
             .map_err(StartError::Refused)?,
         );
@@ -241,9 +245,9 @@ impl Gateway {
         let view = Arc::new(ArcSwap::from_pointee(view));
         let reloader = Reloader::new(
             path,
-            lasting,
+            plan,
+            orders.overrides,
             shards,
-            clusters,
             Arc::clone(&discovery),
             published,
             Arc::clone(&view),
@@ -303,10 +307,11 @@ impl Gateway {
             let monitor = Arc::clone(&view.load().monitor);
             tokio::spawn(monitor.run(Arc::clone(&view), samples));
             tokio::spawn(supervisor::feed_watchdog());
+            tokio::spawn(overrides::expire(Arc::clone(&reloader)));
             tokio::spawn(announce(view.load_full(), predecessor));
             let mut successor = None;
             tokio::select! {
-                followed_by = wait_for_the_end(&mut signals, &log, &reloader, &bequest) => {
+                followed_by = wait_for_the_end(&mut signals, &log, &reloader, &bequest, &view) => {
                     successor = followed_by;
                 }
                 () = drain.notified() => {}
@@ -385,13 +390,14 @@ async fn wait_for_the_end(
     log: &AccessLog,
     reloader: &Arc<Reloader>,
     bequest: &Arc<Bequest>,
+    view: &ArcSwap<View>,
 ) -> Option<u32> {
     loop {
         match signals.next().await {
             Order::Drain => return None,
             Order::HandOver => {
                 tracing::info!("SIGUSR2: starting a successor");
-                let mut successor = hand_over(Arc::clone(bequest), Arc::clone(reloader));
+                let mut successor = hand_over(Arc::clone(bequest), Arc::clone(reloader), view.load_full());
                 // An end that is ordered meanwhile waits: the sockets may be the successor's already.
                 let mut is_over = false;
                 let successor = loop {
@@ -419,11 +425,22 @@ async fn wait_for_the_end(
 }
 
 /// Starts a successor, beside everything else.
-fn hand_over(bequest: Arc<Bequest>, reloader: Arc<Reloader>) -> JoinHandle<Result<u32, NoSuccessor>> {
+fn hand_over(
+    bequest: Arc<Bequest>,
+    reloader: Arc<Reloader>,
+    view: Arc<View>,
+) -> JoinHandle<Result<u32, NoSuccessor>> {
+    // What is handed over must still be what counts when the successor begins to.
+    view.changes.pause(true);
     tokio::task::spawn_blocking(move || {
-        // What is handed over must still be what counts when the successor begins to.
         let _held = reloader.hold();
-        bequest.origin.succeed(&reloader.in_force(), &bequest.listening, bequest.on_epoll)
+        let orders = Orders { revoked: view.revocations.overview().admin, overrides: reloader.overrides() };
+        let Bequest { origin, listening, on_epoll } = &*bequest;
+        let successor = origin.succeed(&reloader.in_force(), listening, &orders, *on_epoll);
+        if successor.is_err() {
+            view.changes.pause(false);
+        }
+        successor
     })
 }
 
@@ -548,6 +565,7 @@ fn memory_sum(
         ("log rings", ring_bytes * shards),
         ("listed values", listed_bytes),
         ("samples", monitor::RING_BYTES * shards),
+        ("last exchanges", LAST_BYTES_MAX),
         ("callers", callers::TABLE_BYTES * callers * shards),
         ("revocations", revocation_bytes),
     ];

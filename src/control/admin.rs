@@ -9,6 +9,9 @@ pub mod changes;
 pub mod door;
 mod gate;
 mod guard;
+mod log_level;
+mod overrides;
+pub(super) mod term;
 pub(super) mod trouble;
 
 use std::{
@@ -36,8 +39,12 @@ use self::{
 };
 
 use super::{
-    access_log::Tail, apis, catalogue, clusters, dashboard, discovery, endpoints_api, metrics, monitor::live,
-    reload::Reloader, revocation, tail, view::View,
+    access_log::Tail,
+    apis, catalogue, clusters, dashboard, discovery, endpoints_api, metrics,
+    monitor::{exchanges, live},
+    reload::Reloader,
+    revocation, tail,
+    view::View,
 };
 
 /// What the handlers need.
@@ -71,6 +78,8 @@ impl Admin {
         let discovery = discovery::router(Arc::clone(&self.view));
         let monitor = live::router(Arc::clone(&self.view));
         let changes = changes::router(Arc::clone(&self.view.load().changes));
+        let overrides = overrides::router(Arc::clone(&self.reloader));
+        let exchanges = exchanges::router(Arc::clone(&self.view));
         let guard = middleware::from_fn_with_state(Arc::clone(&self.view), guard::guard);
         let clusters = clusters::router(Arc::clone(&self.view));
         let endpoints = endpoints_api::router(Arc::clone(&self.view));
@@ -95,6 +104,9 @@ impl Admin {
             .merge(tail)
             .merge(dashboard::router())
             .merge(changes)
+            .merge(overrides)
+            .merge(exchanges)
+            .merge(log_level::router())
             .layer(guard)
     }
 }

@@ -1,4 +1,5 @@
-//! What a process leaves to its successor: listening sockets, the hash of limits' keys, and the limits themselves.
+//! What a process leaves to its successor: listening sockets, the hash of limits' keys, the limits themselves, and what
+//! the admin API was ordered.
 //!
 //! Owns how these are told: one message for each descriptor, which says what it is, and a last one. The memory
 //! of a limit is not copied. Both processes map it and charge the same atomics by the same monotonic clock, so a
@@ -28,6 +29,7 @@ use crate::{
         cells::Sliding,
         key_table::KeyTable,
         region::Region,
+        revoked::{Mark, UntilS},
         window::Window,
     },
     stage::{
@@ -36,7 +38,10 @@ use crate::{
     },
 };
 
-use super::listening::{Given, Listening};
+use super::{
+    listening::{Given, Listening},
+    overrides::{self, Overrides},
+};
 
 /// The longest message: a route's name, a header's name and a few numbers.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -50,7 +55,18 @@ pub struct Heritage {
     pub on_epoll: bool,
     /// Listening sockets.
     pub given: Given,
+    /// What the admin API was ordered and no file says.
+    pub orders: Orders,
     limits: HashMap<String, Vec<Limit>>,
+}
+
+/// What the admin API was ordered and no file says.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Who is revoked, and until when.
+    pub revoked: Vec<(Mark, String, UntilS)>,
+    /// Quotas of consumers.
+    pub overrides: Overrides,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +74,8 @@ enum Message {
     Hello { format: u32, seed: (u64, u64), on_epoll: bool },
     Listening { key: String, asked: String },
     Limit(Counted),
+    Revoked { mark: String, value: String, until_s: UntilS },
+    Override { consumer: String, windows: Vec<Told>, until_s: Option<i64> },
     End,
 }
 
@@ -78,6 +96,10 @@ enum Told {
     Sliding { limit: u32, length_us: u64 },
     Calendar { limit: u32, period: u8 },
     Bucket { burst: u32, rate: u32, per_us: u64 },
+}
+
+fn quota_of(windows: &[Told]) -> Option<Quota> {
+    windows.iter().map(Told::window).collect::<Option<Vec<Window>>>().map(Quota::of)
 }
 
 /// As they are numbered when they are told.
@@ -112,9 +134,9 @@ impl Told {
 }
 
 /// Grows with every change of what messages or tables look like: only like understands like.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// Leaves all of `snapshot`'s limits and these sockets to whoever reads at the other end of `line`.
+/// Leaves all of `snapshot`'s limits, these sockets and these orders to whoever reads at the other end of `line`.
 ///
 /// # Errors
 /// The system's, or a limit whose memory cannot be shared.
@@ -122,6 +144,7 @@ pub fn bequeath(
     line: BorrowedFd<'_>,
     snapshot: &Snapshot,
     listening: &[Listening],
+    orders: &Orders,
     on_epoll: bool,
 ) -> io::Result<()> {
     send(line, &Message::Hello { format: FORMAT, seed: snapshot.hasher.keys(), on_epoll }, None)?;
@@ -150,6 +173,15 @@ pub fn bequeath(
             }
         }
     }
+    for (mark, value, until_s) in &orders.revoked {
+        let mark = mark.word().to_owned();
+        send(line, &Message::Revoked { mark, value: value.clone(), until_s: *until_s }, None)?;
+    }
+    for (consumer, given) in orders.overrides.iter() {
+        let windows = given.quota.windows().iter().map(Told::of).collect();
+        let consumer = consumer.to_owned();
+        send(line, &Message::Override { consumer, windows, until_s: given.until_s }, None)?;
+    }
     send(line, &Message::End, None)
 }
 
@@ -164,7 +196,13 @@ impl Heritage {
         };
         let hasher = SipHasher13::new_with_keys(seed.0, seed.1);
         let mut listening = Vec::new();
-        let mut heritage = Self { hasher, on_epoll, given: Given::default(), limits: HashMap::new() };
+        let mut heritage = Self {
+            hasher,
+            on_epoll,
+            given: Given::default(),
+            orders: Orders::default(),
+            limits: HashMap::new(),
+        };
         loop {
             match receive(line)? {
                 (Message::End, _) => {
@@ -175,6 +213,18 @@ impl Heritage {
                     listening.push(Listening { key, asked, socket });
                 }
                 (Message::Limit(counted), Some(memory)) => heritage.add(counted, memory)?,
+                (Message::Revoked { mark, value, until_s }, None) => {
+                    let mark = Mark::ALL.into_iter().find(|known| known.word() == mark);
+                    let mark = mark.ok_or_else(|| io::Error::other("a mark that is none of ours"))?;
+                    heritage.orders.revoked.push((mark, value, until_s));
+                }
+                (Message::Override { consumer, windows, until_s }, None) => {
+                    let quota =
+                        quota_of(&windows).ok_or_else(|| io::Error::other("a quota that is none of ours"))?;
+                    let overrides = &mut heritage.orders.overrides;
+                    let full = |_| io::Error::other("more overrides than there can be");
+                    overrides.set(&consumer, overrides::Override { quota, until_s }).map_err(full)?;
+                }
                 (message, _) => return Err(io::Error::other(format!("{message:?} is out of place"))),
             }
         }
@@ -188,8 +238,7 @@ impl Heritage {
     fn add(&mut self, counted: Counted, memory: OwnedFd) -> io::Result<()> {
         let Counted { route, by, windows, keys, consumer_hash } = counted;
         let unknown = || io::Error::other(format!("the limit by {by} of route \"{route}\" is none of ours"));
-        let windows: Option<Vec<Window>> = windows.iter().map(Told::window).collect();
-        let quota = Quota::of(windows.ok_or_else(unknown)?);
+        let quota = quota_of(&windows).ok_or_else(unknown)?;
         let table = KeyTable::made_of(quota.windows(), keys, |count| Region::of(memory, count))?;
         let table = Arc::new(table);
         let by = match by.split_once(':') {

@@ -17,10 +17,11 @@ use crate::stage::snapshot::Snapshot;
 
 use super::{
     access_log::Generations,
-    config::{self, cluster::ClusterPlan, compile},
-    discovery::Discovery,
+    config::{self, Plan, cluster::ClusterPlan, compile},
+    discovery::{Addresses, Discovery},
     issuers,
     lasting::Lasting,
+    overrides::Overrides,
     view::{Told, View},
 };
 
@@ -34,6 +35,10 @@ pub struct Reloader {
     snapshot: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<View>>,
     log: Generations,
+    /// What stands in the file that is in force.
+    plan: Mutex<Plan>,
+    /// What the admin API says beside it.
+    overrides: Mutex<Overrides>,
     /// What the clusters in force were planned as; held while something else is put in force.
     turn: Mutex<Vec<ClusterPlan>>,
     discovery: Arc<Discovery>,
@@ -62,21 +67,31 @@ impl Report {
 }
 
 impl Reloader {
-    /// One for the process that runs `lasting` with `shards` shards.
-    /// `clusters` are those of the configuration in force.
+    /// One for the process that was started with `plan` and `overrides` and runs `shards` shards.
     #[expect(clippy::too_many_arguments, reason = "made in one place, of things that are made apart")]
     pub fn new(
         path: Option<PathBuf>,
-        lasting: Lasting,
+        plan: Plan,
+        overrides: Overrides,
         shards: usize,
-        clusters: Vec<ClusterPlan>,
         discovery: Arc<Discovery>,
         snapshot: Arc<ArcSwap<Snapshot>>,
         view: Arc<ArcSwap<View>>,
         log: Generations,
     ) -> Self {
-        let turn = Mutex::new(clusters);
-        Self { path, lasting, shards, turn, discovery, snapshot, view, log, last: Mutex::default() }
+        Self {
+            path,
+            lasting: Lasting::of(&plan),
+            shards,
+            snapshot,
+            view,
+            log,
+            overrides: Mutex::new(overrides),
+            turn: Mutex::new(plan.clusters.clone()),
+            discovery,
+            plan: Mutex::new(plan),
+            last: Mutex::default(),
+        }
     }
 
     /// How the last reload went, if there was one.
@@ -123,16 +138,50 @@ impl Reloader {
         }
         let needs_restart = self.lasting.keep(&mut plan);
         let told = Told::of(&plan);
-        let before = self.snapshot.load_full();
-        let (planned, resolve) = (plan.clusters.clone(), plan.resolve.clone());
         let introduced = self.discovery.introduce(&plan)?;
-        let snapshot = compile::compile(plan, &introduced.addresses, self.shards, Some(&before))
-            .map_err(|mistake| vec![mistake])?;
+        let compiled = self.compile(&plan, &self.overrides(), &introduced.addresses);
+        let snapshot = compiled.map_err(|mistake| vec![mistake])?;
         issuers::introduce(&snapshot)?;
-        self.discovery.adopt(&resolve, &planned, introduced);
-        *clusters = planned;
+        self.discovery.adopt(&plan.resolve, &plan.clusters, introduced);
+        clusters.clone_from(&plan.clusters);
+        *lock(&self.plan) = plan;
         self.publish(snapshot, told);
         Ok(needs_restart)
+    }
+
+    /// Quotas that the admin API has given.
+    pub fn overrides(&self) -> Overrides {
+        lock(&self.overrides).clone()
+    }
+
+    /// Changes those and puts them in force, with the file as it was read last and the endpoints that are there now; what
+    /// `change` says, and which configuration is in force then. May wait for a reload.
+    ///
+    /// # Errors
+    /// Why everything is as it was.
+    pub fn override_quotas<T>(&self, change: impl FnOnce(&mut Overrides) -> T) -> Result<(T, u64), String> {
+        let clusters = lock(&self.turn);
+        if self.view.load().changes.are_paused() {
+            return Err("a successor has taken over; ask again in a moment".to_owned());
+        }
+        let mut overrides = self.overrides();
+        let outcome = change(&mut overrides);
+        if overrides != self.overrides() {
+            let mut plan = lock(&self.plan).clone();
+            plan.clusters.clone_from(&clusters);
+            let snapshot = self.compile(&plan, &overrides, &self.discovery.addresses())?;
+            let told = self.view.load().told.clone();
+            self.publish(snapshot, told);
+            *lock(&self.overrides) = overrides;
+        }
+        Ok((outcome, self.snapshot.load().generation))
+    }
+
+    /// What follows the snapshot in force under `plan` and `overrides`.
+    fn compile(&self, plan: &Plan, overrides: &Overrides, addresses: &Addresses) -> Result<Snapshot, String> {
+        let mut whole = plan.clone();
+        overrides.apply(&mut whole);
+        compile::compile(whole, addresses, self.shards, Some(&self.snapshot.load()))
     }
 
     /// Puts the endpoints in force that are there now by `discovery`, if they are others than before. Takes no time.

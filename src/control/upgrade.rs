@@ -23,7 +23,7 @@ use rustix::net::{
 use crate::{base::affinity, stage::snapshot::Snapshot};
 
 use super::{
-    heritage::{Heritage, bequeath},
+    heritage::{Heritage, Orders, bequeath},
     listening::Listening,
 };
 
@@ -69,7 +69,7 @@ impl Origin {
         Ok(Self { path: env::current_exe()?, cpus: affinity::of_current()? })
     }
 
-    /// Starts a successor, leaves it `listening` and the limits of `snapshot`, and waits until it is ready; its
+    /// Starts a successor, leaves it `listening`, the limits of `snapshot` and `orders`, and waits until it is ready; its
     /// process id.
     ///
     /// # Errors
@@ -78,6 +78,7 @@ impl Origin {
         &self,
         snapshot: &Snapshot,
         listening: &[Listening],
+        orders: &Orders,
         on_epoll: bool,
     ) -> Result<u32, NoSuccessor> {
         let kind = SocketType::SEQPACKET;
@@ -102,7 +103,8 @@ impl Origin {
         let _ = affinity::keep_current_on(&own);
         let mut successor = spawned
             .map_err(|error| NoSuccessor(format!("{} cannot be started: {error}", self.path.display())))?;
-        let heard = bequeath(line.as_fd(), snapshot, listening, on_epoll).and_then(|()| hear(line.as_fd()));
+        let heard =
+            bequeath(line.as_fd(), snapshot, listening, orders, on_epoll).and_then(|()| hear(line.as_fd()));
         heard.map(|()| successor.id()).map_err(|error| {
             let ended = end(&mut successor, &error);
             NoSuccessor(format!("the successor was not ready ({error}), {ended}"))

@@ -33,6 +33,7 @@ mod isolation;
 mod issuer;
 mod life;
 mod limits;
+mod live_orders;
 mod machine;
 mod observe;
 mod offsets;

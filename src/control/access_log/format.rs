@@ -275,11 +275,13 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) {
 const LISTS: [(List, &str); 3] =
     [(List::Headers, "headers"), (List::ResponseHeaders, "response_headers"), (List::Query, "query")];
 
-fn termination(termination: u8) -> &'static str {
+/// The code for `termination`.
+pub(in crate::control) fn termination(termination: u8) -> &'static str {
     TERMINATIONS.get(usize::from(termination)).map_or("-", |(_, code)| code)
 }
 
-fn delivery(delivery: Delivery) -> &'static str {
+/// The word for `delivery`.
+pub(in crate::control) fn delivery(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::NotSent => "not-sent",
         Delivery::MaybeSent => "maybe-sent",

@@ -7,6 +7,7 @@
 mod consumer_key;
 mod format;
 mod generations;
+mod last;
 mod listeners;
 mod output;
 mod pan;
@@ -32,15 +33,18 @@ use crate::{
     stage::snapshot::Snapshot,
 };
 
+pub(in crate::control) use self::format::{delivery, termination};
 pub use self::{
     consumer_key::ConsumerKey,
     generations::Generations,
+    last::BYTES_MAX as LAST_BYTES_MAX,
     listeners::{Filter, LISTENERS_MAX, NoTail, Tail},
     template::Template,
 };
 
 use self::{
     format::Formatter,
+    last::LastRecords,
     listeners::{Listener, Listeners},
     output::{Output, Stuck},
 };
@@ -101,6 +105,8 @@ pub struct LogCounts {
     pub written: AtomicU64,
     /// Lines that could not be written.
     pub failed: AtomicU64,
+    /// What was written last.
+    pub last: LastRecords,
     /// Records dropped because a ring was full, by shard.
     ring_dropped: Vec<Arc<AtomicU64>>,
 }
@@ -256,6 +262,9 @@ impl Writer {
             }
             while let Some(packed) = self.rings[shard].receive() {
                 if let Some(record) = Record::unpack(packed) {
+                    if !self.is_off {
+                        self.counts.last.keep(packed);
+                    }
                     self.formatter.line(&mut self.batch, shard, &record, &mut self.listeners);
                     self.batch_lines += 1;
                 }

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::trouble::trouble;
+use super::{super::log_level::ORDERS, trouble::trouble};
 
 /// Changes that are kept.
 const KEPT_MAX: usize = 200;
@@ -49,6 +49,8 @@ pub struct Changes {
     made: AtomicU64,
     strangers: AtomicU64,
     warned: Mutex<Option<Instant>>,
+    /// Set by the control thread before it tells a successor what was ordered, and taken back if none came to serve.
+    paused: AtomicBool,
 }
 
 impl Changes {
@@ -56,8 +58,8 @@ impl Changes {
     pub(super) fn note(&self, change: Change) {
         let Change { who, what, status, error, .. } = &change;
         match error {
-            None => tracing::info!("admin: {what} by {who}: {status}"),
-            Some(error) => tracing::warn!("admin: {what} by {who}: {status} {error}"),
+            None => tracing::info!(target: ORDERS, "admin: {what} by {who}: {status}"),
+            Some(error) => tracing::warn!(target: ORDERS, "admin: {what} by {who}: {status} {error}"),
         }
         self.made.fetch_add(1, Ordering::Relaxed);
         let mut last = lock(&self.last);
@@ -73,8 +75,18 @@ impl Changes {
         let mut warned = lock(&self.warned);
         if warned.is_none_or(|at| at.elapsed() >= WARNING_PAUSE) {
             *warned = Some(Instant::now());
-            tracing::warn!("admin: {who} was turned away, {why}; {count} requests so far");
+            tracing::warn!(target: ORDERS, "admin: {who} was turned away, {why}; {count} requests so far");
         }
+    }
+
+    /// Takes no more orders from here on, or takes them again.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Whether no order is taken, because a successor would not know of it.
+    pub fn are_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     /// Orders, and requests of those that may not ask.

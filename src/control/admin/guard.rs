@@ -84,6 +84,10 @@ pub(super) async fn guard(
     let Ok(order) = to_bytes(body, ORDER_BYTES_MAX).await else {
         return trouble(StatusCode::PAYLOAD_TOO_LARGE, "an order has at most 64 KiB");
     };
+    if changes.are_paused() {
+        let message = "a successor is taking over and would not know of it; ask again in a moment";
+        return trouble(StatusCode::SERVICE_UNAVAILABLE, message);
+    }
     let what = in_words(&method, &path, &order);
     let request = Request::from_parts(parts, Body::from(order));
     let answer = in_our_words(next.run(request).await, &method, &path).await;

@@ -18,7 +18,7 @@ pub(super) struct Access {
 }
 
 /// What a `[[route]]` asks of a credential.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AccessPlan {
     /// Place of the key set whose tokens it takes.
     pub keys: Option<usize>,

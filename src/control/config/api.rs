@@ -53,7 +53,7 @@ struct BrownoutField {
 }
 
 /// One `[[api]]`, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ApiPlan {
     /// Its name.
     pub name: String,
@@ -64,7 +64,7 @@ pub struct ApiPlan {
 }
 
 /// One `[[api.version]]`, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VersionPlan {
     /// Its name.
     pub name: String,

@@ -48,7 +48,7 @@ pub(super) struct ApiKey {
 
 /// One `[[consumer]]`.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConsumerPlan {
     pub id: String,
     pub allow: Option<Vec<GrantPlan>>,
@@ -58,7 +58,7 @@ pub struct ConsumerPlan {
 }
 
 /// One entry of `allow`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GrantPlan {
     /// Places of routes; any route when absent.
     pub routes: Option<Vec<usize>>,
@@ -68,13 +68,20 @@ pub struct GrantPlan {
 
 /// One API key.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ApiKeyPlan {
     pub id: String,
     pub digest: KeyDigest,
     pub scopes: Vec<String>,
     pub roles: Vec<String>,
     pub expires_s: Option<i64>,
+}
+
+impl ConsumerPlan {
+    /// A consumer of whom nothing else is said.
+    pub fn with_quota(id: &str, quota: Quota) -> Self {
+        Self { id: id.to_owned(), allow: None, api_keys: Vec::new(), quota: Some(quota), in_flight: None }
+    }
 }
 
 /// Reads one `[[consumer]]`.

@@ -41,7 +41,7 @@ enum Strategy {
 }
 
 /// One limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LimitPlan {
     /// What it counts by.
     pub by: By,

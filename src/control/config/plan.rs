@@ -52,7 +52,7 @@ use super::{
 };
 
 /// A configuration that can be run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Where requests come in.
     pub listen: Vec<SocketAddr>,
@@ -134,7 +134,7 @@ pub struct Timeouts {
 
 /// One `[[jwt]]`.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeySetPlan {
     pub name: String,
     pub issuer: Option<String>,
@@ -150,7 +150,7 @@ pub struct KeySetPlan {
 
 /// One `[[route]]`.
 #[expect(missing_docs, reason = "the table of defaults says of each what it is")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RoutePlan {
     pub name: String,
     pub host: Option<String>,

@@ -2,7 +2,7 @@
 //!
 //! A limit that stands as it did keeps its table. One whose quota changed gets a new table in which what was used
 //! lately counts as used now, so that lowering a quota never admits more than the new one and raising it opens what
-//! is more at once.
+//! is more at once. So it is for a consumer that gets a quota of its own, or loses it.
 
 use std::sync::Arc;
 
@@ -41,8 +41,13 @@ impl Workshop<'_> {
                 before.iter().filter(|known| known.by == plan.by).filter(is_free).collect();
             let same = known.iter().find(|known| known.quota == plan.quota).or_else(|| known.first());
             let overrides = self.overrides(&plan, same.copied());
+            let table = table(&plan.quota, keys, same.map(|known| (&known.quota, &known.table)));
+            let had_own = same.into_iter().flat_map(|known| &known.overrides);
+            for lost in had_own.filter(|known| !is_among(known.consumer_hash, &overrides)) {
+                table.take_over_key(&lost.table, lost.consumer_hash, Clock::new().now());
+            }
             limits.push(Limit {
-                table: table(&plan.quota, keys, same.map(|known| (&known.quota, &known.table))),
+                table,
                 by: plan.by,
                 quota: plan.quota,
                 mode: plan.mode,
@@ -65,6 +70,9 @@ impl Workshop<'_> {
                 .flat_map(|limit| &limit.overrides)
                 .find(|known| known.consumer_hash == consumer_hash);
             let table = table(&quota, 1, known.map(|known| (&known.quota, &known.table)));
+            if let (None, Some(common)) = (known, before) {
+                table.take_over_key(&common.table, consumer_hash, Clock::new().now());
+            }
             Some(Override { consumer_hash, quota, table })
         });
         let mut overrides: Vec<Override> = own.collect();
@@ -75,6 +83,10 @@ impl Workshop<'_> {
     fn hash(self, consumer: &str) -> u64 {
         self.hasher.hash(consumer.as_bytes()).h1
     }
+}
+
+fn is_among(consumer_hash: u64, overrides: &[Override]) -> bool {
+    overrides.binary_search_by_key(&consumer_hash, |own| own.consumer_hash).is_ok()
 }
 
 /// The table for `quota` and so many keys: the one before if it is the same, or one that takes over what was used.

@@ -5,6 +5,7 @@
 
 mod burn;
 mod census;
+pub mod exchanges;
 pub mod history;
 pub mod live;
 mod otlp;

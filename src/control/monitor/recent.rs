@@ -19,7 +19,7 @@ const REFUSALS_MAX: usize = 50;
 /// Slow exchanges that are kept.
 const SLOW_MAX: usize = 25;
 /// Configurations whose names are kept.
-const GENERATIONS_MAX: usize = 4;
+const GENERATIONS_MAX: usize = 16;
 
 /// One exchange, in words.
 #[derive(Clone, Debug, Serialize)]
@@ -80,10 +80,23 @@ pub(super) struct Recent {
 
 /// The names of one configuration.
 #[derive(Debug)]
-struct Names {
+pub(super) struct Names {
     generation: u64,
     routes: Vec<Box<str>>,
     clusters: Vec<(Box<str>, Vec<Box<str>>)>,
+}
+
+impl Names {
+    /// The route at `place`.
+    pub(super) fn route(&self, place: u16) -> Option<&str> {
+        self.routes.get(usize::from(place)).map(|name| &**name)
+    }
+
+    /// The cluster and its endpoint at these places.
+    pub(super) fn endpoint(&self, (cluster, endpoint): (u16, u16)) -> Option<(&str, &str)> {
+        let (name, endpoints) = self.clusters.get(usize::from(cluster))?;
+        Some((name, endpoints.get(usize::from(endpoint))?))
+    }
 }
 
 impl Recent {
@@ -111,8 +124,7 @@ impl Recent {
 
     /// Keeps `sample`, if it is a refusal or was timed and took `slow_ms`. What it says, in words.
     pub(super) fn note(&mut self, sample: &Sample<'_>, slow_ms: u64) -> Told {
-        let names = self.names.iter().find(|names| names.generation == sample.record.generation);
-        let told = tell(sample, names);
+        let told = tell(sample, self.names_of(sample.record.generation));
         if told.code.is_some() {
             push(&mut self.refusals, REFUSALS_MAX, told.clone());
         }
@@ -120,6 +132,11 @@ impl Recent {
             push(&mut self.slow, SLOW_MAX, told.clone());
         }
         told
+    }
+
+    /// The names of the configuration numbered `generation`, if it is one of the last.
+    pub(super) fn names_of(&self, generation: u64) -> Option<&Names> {
+        self.names.iter().find(|names| names.generation == generation)
     }
 
     /// The last refusals, the newest first.
@@ -144,11 +161,9 @@ fn tell(sample: &Sample<'_>, names: Option<&Names>) -> Told {
     let record = &sample.record;
     let text = |bytes: &[u8]| masked(&String::from_utf8_lossy(bytes));
     let at = jiff::Timestamp::from_microsecond(i64::try_from(record.unix_us).unwrap_or(i64::MAX));
-    let route = record.route.and_then(|route| names?.routes.get(usize::from(route)));
-    let endpoint = record.endpoint.and_then(|(cluster, endpoint)| {
-        let (name, endpoints) = names?.clusters.get(usize::from(cluster))?;
-        Some((name.to_string(), endpoints.get(usize::from(endpoint))?.to_string()))
-    });
+    let route = record.route.and_then(|route| names?.route(route));
+    let endpoint = record.endpoint.and_then(|place| names?.endpoint(place));
+    let endpoint = endpoint.map(|(cluster, endpoint)| (cluster.to_owned(), endpoint.to_owned()));
     Told {
         at: at.map_or_else(|_| String::new(), |at| format!("{at:.3}")),
         unix_us: record.unix_us,

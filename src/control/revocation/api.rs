@@ -17,12 +17,14 @@ use serde_json::{Value, json};
 
 use crate::{
     base::clock::Clock,
-    control::config::values::parse_time,
     shared::revoked::{FOREVER, Mark, UntilS},
 };
 
 use super::{
-    super::admin::trouble::trouble,
+    super::admin::{
+        term::{self, end_s},
+        trouble::trouble,
+    },
     ADMIN_ENTRIES_MAX, ListFull, Revocations,
     list::{check_value, until},
 };
@@ -66,19 +68,8 @@ impl Order {
     }
 
     fn until_s(&self, now_s: i64) -> Result<UntilS, String> {
-        let end = match (&self.until, &self.ttl) {
-            (None, None) => return Ok(FOREVER),
-            (Some(_), Some(_)) => return Err("give until or ttl, not both".to_owned()),
-            (Some(time), None) => parse_time(time)
-                .ok_or_else(|| format!("until: \"{time}\" is not a time such as 2027-06-30T12:00:00Z"))?,
-            (None, Some(length)) => {
-                let length = humantime::parse_duration(length)
-                    .map_err(|_| format!("ttl: \"{length}\" is not a duration such as 1h"))?;
-                // A part of a second more is better than one less.
-                now_s.saturating_add(i64::try_from(length.as_secs()).unwrap_or(i64::MAX)).saturating_add(1)
-            }
-        };
-        if end <= now_s { Err("the end has passed already".to_owned()) } else { Ok(until(end)) }
+        let end_s = end_s(self.until.as_deref(), self.ttl.as_deref(), now_s)?;
+        Ok(end_s.map_or(FOREVER, until))
     }
 }
 
@@ -148,8 +139,7 @@ fn read(order: &Result<Json<Order>, JsonRejection>) -> Result<&Order, String> {
 }
 
 fn shown(mark: Mark, value: &str, until_s: UntilS) -> Value {
-    let until = Some(until_s).filter(|&until_s| until_s != FOREVER).and_then(|until_s| {
-        jiff::Timestamp::from_second(i64::from(until_s)).ok().map(|moment| moment.to_string())
-    });
+    let until = Some(until_s).filter(|&until_s| until_s != FOREVER);
+    let until = until.and_then(|until_s| term::shown(i64::from(until_s)));
     json!({ mark.word(): value, "until": until })
 }

@@ -117,6 +117,13 @@ impl Revocations {
         Ok(())
     }
 
+    /// Takes up the entries of a predecessor's admin API.
+    pub fn adopt(&self, entries: Vec<(Mark, String, UntilS)>) {
+        let mut state = self.state();
+        state.admin.extend(entries.into_iter().map(|(mark, value, until_s)| ((mark, value), until_s)));
+        self.publish_admin(&mut state);
+    }
+
     /// Takes back an entry of the admin API. Whether there was one.
     pub fn restore(&self, mark: Mark, value: &str) -> bool {
         let mut state = self.state();

@@ -185,21 +185,31 @@ impl KeyTable {
             if fingerprint <= REPLACING {
                 continue;
             }
-            let known = Slot { index, fingerprint };
-            for (place, window) in self.windows.iter().enumerate() {
-                let same = before.windows.iter().position(|&other| window.follows(other));
-                let Some(same) = same else { continue };
-                let standing = before.usage(known, same).standing(now);
-                let used = before.windows[same].limit().saturating_sub(standing.remaining);
-                // The fingerprint is the hash, so it finds the same key again.
-                let Ok(slot) = self.slot(fingerprint, now) else { break };
-                let usage = self.usage(slot, place);
-                let owed = window.limit() - usage.standing(now).remaining;
-                let mut missing = used.min(window.limit()).saturating_sub(owed);
-                while missing > 0 {
-                    let Ok(claim) = usage.claim_up_to(missing, now) else { break };
-                    missing -= claim.units;
-                }
+            self.take_over_slot(before, Slot { index, fingerprint }, now);
+        }
+    }
+
+    /// The same of one key, which hashes to `hash`.
+    pub fn take_over_key(&self, before: &Self, hash: u64, now: Moment) {
+        if let Some(known) = before.known(hash) {
+            self.take_over_slot(before, known, now);
+        }
+    }
+
+    fn take_over_slot(&self, before: &Self, known: Slot, now: Moment) {
+        for (place, window) in self.windows.iter().enumerate() {
+            let same = before.windows.iter().position(|&other| window.follows(other));
+            let Some(same) = same else { continue };
+            let standing = before.usage(known, same).standing(now);
+            let used = before.windows[same].limit().saturating_sub(standing.remaining);
+            // The fingerprint is the hash, so it finds the same key again.
+            let Ok(slot) = self.slot(known.fingerprint, now) else { break };
+            let usage = self.usage(slot, place);
+            let owed = window.limit() - usage.standing(now).remaining;
+            let mut missing = used.min(window.limit()).saturating_sub(owed);
+            while missing > 0 {
+                let Ok(claim) = usage.claim_up_to(missing, now) else { break };
+                missing -= claim.units;
             }
         }
     }

@@ -142,12 +142,14 @@ pub enum PublicKey {
 pub struct UnusableKey(pub String);
 
 /// A key with its algorithm and its name.
+#[derive(Clone)]
 pub struct Key {
     kid: Option<Box<str>>,
     algorithm: Algorithm,
     material: Material,
 }
 
+#[derive(Clone)]
 enum Material {
     Secret(hmac::Key),
     Rsa(RsaPublicKeyComponents<Vec<u8>>, &'static RsaParameters),
