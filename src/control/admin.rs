@@ -6,6 +6,7 @@
 pub mod address;
 pub mod bearer;
 pub mod changes;
+mod description;
 pub mod door;
 mod gate;
 mod guard;
@@ -107,6 +108,7 @@ impl Admin {
             .merge(overrides)
             .merge(exchanges)
             .merge(log_level::router())
+            .merge(description::router())
             .layer(guard)
     }
 }

@@ -37,6 +37,7 @@ mod live_orders;
 mod machine;
 mod observe;
 mod offsets;
+mod openapi;
 mod overload;
 mod paths;
 mod pinning;
