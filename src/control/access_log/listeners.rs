@@ -58,8 +58,10 @@ impl Filter {
     pub fn parse_status(text: &str) -> Result<(u16, u16), String> {
         let wrong =
             || format!("\"{text}\" is no status; write one as 429, a class as 5xx, or a range as 200-299");
-        let number = |text: &str| text.parse().ok().filter(|status| (100..=599).contains(status));
-        let class = text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok());
+        let digits =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+        let number = |text: &str| digits(text).filter(|status: &u16| (100..=599).contains(status));
+        let class = text.strip_suffix("xx").and_then(digits);
         let range = match (class, text.split_once('-')) {
             (Some(class @ 1..=5), _) => Some((class * 100, class * 100 + 99)),
             (None, Some((from, to))) => number(from).zip(number(to)).filter(|(from, to)| from <= to),

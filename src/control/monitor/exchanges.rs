@@ -19,7 +19,7 @@ use crate::{shared::record::Record, stage::refusal::ANSWERS};
 
 use super::{
     super::{
-        access_log::{delivery, masked, masked_trace, termination},
+        access_log::{Filter, delivery, masked, masked_trace, termination},
         admin::trouble::trouble,
         view::View,
     },
@@ -44,32 +44,6 @@ struct Wanted {
     route: Option<String>,
     status: Option<String>,
     consumer: Option<String>,
-}
-
-/// Some statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Statuses {
-    All,
-    One(u16),
-    Class(u16),
-}
-
-impl Statuses {
-    fn parse(text: Option<&str>) -> Option<Self> {
-        let Some(text) = text else { return Some(Self::All) };
-        if let Some(class) = text.strip_suffix("xx") {
-            return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::Class);
-        }
-        text.parse().ok().filter(|status| (100..=599).contains(status)).map(Self::One)
-    }
-
-    fn contain(self, status: u16) -> bool {
-        match self {
-            Self::All => true,
-            Self::One(one) => one == status,
-            Self::Class(class) => status / 100 == class,
-        }
-    }
 }
 
 /// One exchange, with the names that the log has for what is told of it.
@@ -105,8 +79,9 @@ async fn list(
         Ok(Query(wanted)) => wanted,
         Err(rejection) => return trouble(StatusCode::BAD_REQUEST, &rejection.body_text()),
     };
-    let Some(statuses) = Statuses::parse(wanted.status.as_deref()) else {
-        return trouble(StatusCode::BAD_REQUEST, "status: give one such as 429, or a class such as 5xx");
+    let statuses = match wanted.status.as_deref().map(Filter::parse_status).transpose() {
+        Ok(statuses) => statuses,
+        Err(mistake) => return trouble(StatusCode::BAD_REQUEST, &mistake),
     };
     let view = view.load_full();
     let Some(log) = &view.log else {
@@ -125,11 +100,15 @@ async fn list(
         let Some(record) = Record::unpack(packed) else { return true };
         let names = state.recent.names_of(record.generation);
         let route = record.route.and_then(|route| names?.route(route));
-        let is_wanted = statuses.contain(record.status)
-            && wanted.route.as_deref().is_none_or(|wanted| route == Some(wanted))
-            && wanted.consumer.as_deref().is_none_or(|wanted| record.consumer == wanted.as_bytes());
+        let is_wanted = statuses.is_none_or(|(from, to)| (from..=to).contains(&record.status))
+            && wanted.route.as_deref().is_none_or(|wanted| wanted == route.unwrap_or("-"));
         if is_wanted {
-            exchanges.push(tell(&view, &record, route, names));
+            let exchange = tell(&view, &record, route, names);
+            let shown = exchange.consumer.as_deref().unwrap_or_default();
+            let is_theirs = |wanted: &str| [record.consumer, shown.as_bytes()].contains(&wanted.as_bytes());
+            if wanted.consumer.as_deref().is_none_or(is_theirs) {
+                exchanges.push(exchange);
+            }
         }
         true
     });
@@ -167,21 +146,5 @@ fn tell(view: &View, record: &Record<'_>, route: Option<&str>, names: Option<&Na
         duration_us: record.duration_us,
         upstream_us: record.upstream_us,
         termination: termination(record.termination),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses() {
-        assert_eq!(Statuses::parse(None), Some(Statuses::All));
-        assert!(Statuses::parse(Some("429")).unwrap().contain(429));
-        let class = Statuses::parse(Some("5xx")).unwrap();
-        assert!(class.contain(500) && class.contain(599) && !class.contain(499));
-        for bad in ["", "xx", "6xx", "42", "600", "+4xx ", "abc"] {
-            assert_eq!(Statuses::parse(Some(bad)), None, "{bad}");
-        }
     }
 }
