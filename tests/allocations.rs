@@ -33,6 +33,8 @@ use tollgate::{
         head, target,
     },
     shared::{
+        audit_record::{AuditEvent, AuditRecord},
+        audit_ring::{AuditSender, audit_ring},
         log_ring::log_ring,
         meters::ShardMeters,
         record::{Delivery, Record},
@@ -306,6 +308,43 @@ fn nor_does_an_api_key_or_a_look_at_the_deny_list() {
     cell.publish(Revoked::new(fingerprints, [Arc::new(Table::new(&entries)), Arc::default()]));
     counted(&mut bench, request("GET", &bearer), None);
     counted(&mut bench, request("GET", key), Some(401));
+}
+
+#[test]
+fn nor_does_an_audit_record() {
+    let (ring, mut receiver) = audit_ring(64 * 1024);
+    let mut sender = AuditSender::new(ring, Arc::clone(&receiver.way), std::thread::current());
+    let record = AuditRecord {
+        event: AuditEvent::Intent,
+        seq: 1,
+        intent: 1,
+        unix_us: 1,
+        client_ip: IpAddr::from([127, 0, 0, 1]),
+        trace_id: 7,
+        status: 0,
+        code: None,
+        attempts: 0,
+        delivery: Delivery::NotSent,
+        bytes_in: 1,
+        duration_us: 1,
+        request_id: b"0af7651916cd43dd8448eb211c80319c",
+        consumer: b"acme",
+        method: b"POST",
+        path: b"/api/v1/payment",
+        route: b"payment-v1",
+        cluster: b"payments",
+        endpoint: b"127.0.0.1:9001",
+        reason: b"",
+    };
+    let mut packed = Vec::new();
+    record.pack(&mut packed);
+    let mut send = || {
+        receiver.way.issued.listen();
+        record.pack(&mut packed);
+        sender.send(&packed)
+    };
+    assert_eq!(allocations(|| assert!((0..100).all(|_| send()))), 0);
+    assert_eq!(AuditRecord::unpack(receiver.ring.receive().unwrap()), Some(record));
 }
 
 #[test]

@@ -53,18 +53,27 @@ impl LogSender {
 
     /// Hands over one packed record, or counts it as dropped.
     pub fn send(&mut self, record: &[u8]) {
+        if !self.try_send(record) {
+            // Single writer: a load and a store will do.
+            self.dropped.store(self.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands over one packed record, if there is room for it. Whether there was.
+    pub fn try_send(&mut self, record: &[u8]) -> bool {
         let length = (record.len() as u32).to_le_bytes();
         let total = length.len() + record.len();
         // One chunk for both, so that the writer never sees a length without its record.
-        match self.ring.write_chunk(total) {
-            Ok(mut chunk) => {
-                let (first, second) = chunk.as_mut_slices();
-                copy_split(&length, record, first, second);
-                chunk.commit_all();
-            }
-            // Single writer: a load and a store will do.
-            Err(_) => self.dropped.store(self.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
-        }
+        let Ok(mut chunk) = self.ring.write_chunk(total) else { return false };
+        let (first, second) = chunk.as_mut_slices();
+        copy_split(&length, record, first, second);
+        chunk.commit_all();
+        true
+    }
+
+    /// Bytes that are free, of which each record takes four besides its own.
+    pub fn room(&self) -> usize {
+        self.ring.slots()
     }
 }
 

@@ -13,8 +13,12 @@
 //! | [`standing`] | control; shards what cannot wait | every shard, control | four words per endpoint | relaxed: each a fact by itself |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
+//! | [`audit_ring`] | its own shard; news by the audit writer | audit writer; its own shard | `audit.ring` bytes per shard | rtrb's; `SeqCst` fences in [`bell`] |
 //! | [`log_ring`] | its own shard | log writer; control, of samples | `log.ring` bytes per shard | rtrb's release/acquire |
 
+pub mod audit_record;
+pub mod audit_ring;
+pub mod bell;
 pub mod bucket;
 pub mod calendar;
 pub mod callers;

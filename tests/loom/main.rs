@@ -12,6 +12,8 @@
     reason = "the models use parts of the files"
 )]
 
+#[path = "../../src/shared/bell.rs"]
+mod bell;
 #[path = "../../src/shared/bucket.rs"]
 mod bucket;
 #[path = "../../src/shared/calendar.rs"]
@@ -60,6 +62,7 @@ mod sync {
 use std::sync::Arc;
 
 use base::clock::Moment;
+use bell::Bell;
 use callers::Callers;
 use cells::{Cells, Sliding};
 use key_table::{KeyTable, settle};
@@ -362,6 +365,23 @@ fn failures_in_a_row_are_all_counted() {
         let mine = standing.note_failure(2, true).failures;
         assert_eq!(mine + shard.join().unwrap(), 3, "one was the first and one the second");
         assert_eq!((standing.streak().failures, standing.streak().unreachable), (2, 2));
+    });
+}
+
+/// Who begins to wait while the count moves sees the new count, or is woken.
+#[test]
+fn no_move_of_a_bell_is_missed() {
+    model(|| {
+        let bell = Arc::new(Bell::new());
+        let owner = {
+            let bell = Arc::clone(&bell);
+            loom::thread::spawn(move || bell.advance(1))
+        };
+        let seen = bell.listen();
+        let rings = owner.join().unwrap();
+        assert!(seen == 1 || rings, "asleep for ever");
+        // The next one rings only for who asked anew.
+        assert!(!rings || !bell.advance(2));
     });
 }
 
