@@ -14,6 +14,7 @@ use crate::{
         admin::address::AdminAddress,
         admin_client::{self, Errand, NoAnswer},
         api_key,
+        audit::{AuditKey, verify},
         config::{self, Issues, compile, environment},
         discovery::Discovery,
         explain::{self, Question},
@@ -31,8 +32,12 @@ use crate::{
 
 /// The request would be refused.
 const NOT_FORWARDED: u8 = 1;
+/// Something is wrong with an audit log.
+const NOT_INTACT: u8 = 1;
 /// Wrong usage.
 const USAGE: u8 = 64;
+/// A file that a command is about cannot be read.
+const UNREADABLE: u8 = 66;
 /// An address could not be bound.
 const UNBOUND: u8 = 69;
 /// There is no gateway where one was looked for.
@@ -44,7 +49,8 @@ const REFUSED: u8 = 78;
 
 /// An API gateway for payment systems: exact limits, no double payments, one shard per core on io_uring.
 ///
-/// Exit codes: 0 done, 1 refused (of explain), incomplete (of tune) or a warning (of doctor), 2 a failure (of doctor), 64 wrong usage, 69 an address could not be bound or nobody answers there,
+/// Exit codes: 0 done, 1 refused (of explain), incomplete (of tune), not intact (of audit verify) or a warning (of doctor),
+/// 2 a failure (of doctor), 64 wrong usage, 66 a file cannot be read, 69 an address could not be bound or nobody answers there,
 /// 70 a bug, 78 configuration refused.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version)]
@@ -177,6 +183,11 @@ enum Command {
     ///
     /// Reads /sys and /proc and changes nothing. Ends with 78 if the shards cannot be placed as asked.
     Topology(topology::Topology),
+    /// Work with the audit log.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Mint an API key.
     ///
     /// Prints two lines: the key, which the client sends as X-Api-Key and of which this is the only copy, and
@@ -191,6 +202,33 @@ enum Command {
     /// One table says what is wanted and why; tuning/README.md prints it. The old values are written down before anything
     /// is touched, so that revert brings them back, also after a crash.
     Tune(tune::TuneArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Say whether audit logs are what was written, all of it.
+    ///
+    /// Follows every chain through the FILEs, given in any order, across rotations and restarts. Names the first bad
+    /// record with file, line, shard and number and what is wrong with it, then the others, then what cannot be told:
+    /// above all where nothing vouches for the end. Ends with 0 if nothing is wrong, with 1 if something is, and
+    /// with 66 if a file cannot be read.
+    Verify {
+        /// The files: the one in use, and those that were put aside.
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// The file with the key they were written with (audit.key_file).
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// A file with checkpoints that were kept elsewhere (audit.anchor); other lines in it are passed over.
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
+        /// Every process that wrote the files has ended in good order: an end that is not there was cut off.
+        #[arg(long)]
+        ended: bool,
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which gateway a command is for.
@@ -243,6 +281,9 @@ pub fn main() -> ExitCode {
         }
         Command::Doctor(asked) => doctor::run(&asked),
         Command::Topology(asked) => topology::run(asked),
+        Command::Audit { command: AuditCommand::Verify { files, key_file, anchor, ended, json } } => {
+            audit_verify(&files, &key_file, anchor.as_deref(), ended, json)
+        }
         Command::Key { id } => key(id.as_deref()),
         Command::Tune(args) => tune::run(&args),
     };
@@ -372,6 +413,35 @@ fn first_line(path: &std::path::Path) -> Result<String, Failure> {
         message: format!("{} cannot be read: {error}\n", path.display()),
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn audit_verify(
+    files: &[PathBuf],
+    key_file: &std::path::Path,
+    anchors: Option<&std::path::Path>,
+    all_ended: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let unreadable = |path: &std::path::Path, error: &dyn std::fmt::Display| Failure {
+        code: UNREADABLE,
+        message: format!("{} cannot be read: {error}\n", path.display()),
+    };
+    let secret = std::fs::read(key_file).map_err(|error| unreadable(key_file, &error))?;
+    let key = AuditKey::new(config::without_newline(&secret))
+        .map_err(|error| Failure { code: USAGE, message: format!("{}: {error}\n", key_file.display()) })?;
+    let report = verify::verify(&verify::Question { files, key: &key, anchors, all_ended })
+        .map_err(|unread| unreadable(&unread.path, &unread.error))?;
+    if json {
+        let value = serde_json::to_string_pretty(&report);
+        println!("{}", value.map_err(|error| Failure { code: BUG, message: format!("{error}\n") })?);
+    } else {
+        print!("{}", report.text());
+    }
+    match report.intact {
+        true => Ok(()),
+        false => Err(Failure { code: NOT_INTACT, message: String::new() }),
+    }
 }
 
 /// Adds the fields that carry the credentials.

@@ -25,8 +25,11 @@ use crate::{
             address::AdminAddress,
             door::{AdminSocket, Door, SocketFile},
         },
+        audit::AuditLog,
         config::{
-            Plan, compile,
+            Plan,
+            audit::Durability,
+            compile,
             plan::{DriverChoice, LogSink},
         },
         discovery::{self, Discovery},
@@ -42,7 +45,7 @@ use crate::{
         upgrade::{NoSuccessor, Origin, Predecessor},
         view::{Told, View},
     },
-    shard::{self, BufferPlan, Driver, Opening, Rung, ShardPlan},
+    shard::{self, AuditEnds, AuditRules, BufferPlan, Driver, Opening, Rung, ShardPlan},
     shared::{
         callers,
         lifecycle::{Lifecycle, Phase},
@@ -76,7 +79,7 @@ pub struct Gateway {
     admin_socket: AdminSocket,
     reloader: Arc<Reloader>,
     view: Arc<ArcSwap<View>>,
-    log: AccessLog,
+    logs: Logs,
     /// Where the shards tell of single exchanges.
     samples: Vec<LogReceiver>,
     /// What a successor is left, and how it is started.
@@ -146,7 +149,7 @@ impl Gateway {
             Some(heritage) if heritage.on_epoll => Driver::Epoll,
             _ => driver(plan.driver)?,
         };
-        let (log_plan, bounds) = (plan.log.clone(), plan.bounds.clone());
+        let (log_plan, plan_audit, bounds) = (plan.log.clone(), plan.audit.clone(), plan.bounds.clone());
         let told = Told::of(&plan);
         let orders =
             heritage.as_mut().map(|heritage| std::mem::take(&mut heritage.orders)).unwrap_or_default();
@@ -181,6 +184,24 @@ impl Gateway {
             senders = senders.into_iter().map(|sender| sender.only_while(log.followed())).collect();
         }
 
+        let (audit, mut audit_ends) = match &plan_audit {
+            None => (None, Vec::new().into_iter()),
+            Some(plan) => {
+                let place = plan.path.display();
+                let (audit, ends) =
+                    AuditLog::start(plan, log_plan.consumer_key.clone(), shards).map_err(|error| {
+                        StartError::Refused(format!("audit.path: {place} cannot be used: {error}"))
+                    })?;
+                let rules = AuditRules {
+                    waits_for_disk: plan.durability == Durability::Fsync,
+                    refuses: plan.refuses,
+                    wait_max_ms: plan.wait_max_ms,
+                };
+                let ends = ends.into_iter().map(|(sender, news)| AuditEnds { sender, news, rules });
+                (Some(audit), ends.collect::<Vec<_>>().into_iter())
+            }
+        };
+
         let buffers = BufferPlan::new(bounds.buffer_bytes, bounds.head_bytes_max, bounds.connections);
         let lifecycle = Arc::new(Lifecycle::default());
         let meters: Arc<PerShard<ShardMeters>> = Arc::new(PerShard::new(shards));
@@ -202,6 +223,7 @@ impl Gateway {
                 tokens_max: bounds.tokens,
                 revoked: revocations.cell().clone(),
                 log: senders.pop(),
+                audit: audit_ends.next(),
                 samples: Some(sample_sender),
                 snapshot: Arc::clone(&published),
                 lifecycle: Arc::clone(&lifecycle),
@@ -216,8 +238,8 @@ impl Gateway {
             on_epoll |= rung == Rung::Epoll;
             drivers.push(rung.to_string());
         }
-        let memory =
-            memory_sum(&snapshot, &bounds, buffers, shards, log_plan.ring_bytes, revocations.bytes_max());
+        let rings_bytes = log_plan.ring_bytes + plan_audit.as_ref().map_or(0, |plan| plan.ring_bytes);
+        let memory = memory_sum(&snapshot, &bounds, buffers, shards, rings_bytes, revocations.bytes_max());
         tracing::info!("{}", memory.text);
         machine::warn_of_memory_limit(memory.bytes);
         let busy_permille = (0..shards).map(|_| AtomicU64::new(0)).collect();
@@ -232,6 +254,7 @@ impl Gateway {
             shards: meters,
             lifecycle,
             log: log_counts,
+            audit: audit.as_ref().map(AuditLog::counts),
             discovery: Arc::clone(&discovery),
             revocations,
             health: Arc::default(),
@@ -272,7 +295,7 @@ impl Gateway {
             admin_socket,
             reloader,
             view,
-            log,
+            logs: Logs { access: log, audit },
             samples,
             bequest,
             predecessor,
@@ -284,14 +307,14 @@ impl Gateway {
     /// # Errors
     /// The admin listener cannot be used.
     pub fn serve(self, beside: impl Future<Output = ()>) -> std::io::Result<()> {
-        let Self { runtime, mut signals, reloader, view, log, samples, bequest, predecessor, .. } = self;
+        let Self { runtime, mut signals, reloader, view, logs, samples, bequest, predecessor, .. } = self;
         let admin_file = SocketFile::of(&self.admin);
         runtime.block_on(async {
             let drain = Arc::new(Notify::new());
             let admin = Admin {
                 view: Arc::clone(&view),
                 reloader: Arc::clone(&reloader),
-                tail: log.tail(),
+                tail: logs.access.tail(),
                 started: Instant::now(),
                 drain: Arc::clone(&drain),
             };
@@ -311,7 +334,7 @@ impl Gateway {
             tokio::spawn(announce(view.load_full(), predecessor));
             let mut successor = None;
             tokio::select! {
-                followed_by = wait_for_the_end(&mut signals, &log, &reloader, &bequest, &view) => {
+                followed_by = wait_for_the_end(&mut signals, &logs, &reloader, &bequest, &view) => {
                     successor = followed_by;
                 }
                 () = drain.notified() => {}
@@ -325,23 +348,44 @@ impl Gateway {
                     admin.abort();
                     tracing::info!("successor {pid} serves; parting from {} connections", connections(&view));
                     view.lifecycle.part();
-                    wait_until_finished(&view, &mut signals, &log, &reloader).await;
+                    wait_until_finished(&view, &mut signals, &logs, &reloader).await;
                 }
                 None => supervisor::is_stopping(),
             }
-            drain_shards(&view, &mut signals, &log, &reloader).await;
+            drain_shards(&view, &mut signals, &logs, &reloader).await;
             if let (None, Some(file)) = (successor, admin_file) {
                 file.remove();
             }
             Ok::<_, std::io::Error>(())
         })?;
-        let counts = log.counts();
-        if !log.finish() {
-            let missing =
-                view.load().shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
+        logs.finish(&view.load());
+        Ok(())
+    }
+}
+
+/// What is written while the gateway serves.
+struct Logs {
+    access: AccessLog,
+    audit: Option<AuditLog>,
+}
+
+impl Logs {
+    /// Goes on in the files that then stand at their paths.
+    fn reopen(&self) {
+        self.access.reopen();
+        self.audit.iter().for_each(AuditLog::reopen);
+    }
+
+    /// Writes what is left.
+    fn finish(self, view: &View) {
+        let counts = self.access.counts();
+        if !self.access.finish() {
+            let missing = view.shards.sum(|meters| &meters.log_records).saturating_sub(counts.settled());
             tracing::warn!("the access log takes no more, up to {missing} lines are missing at its end");
         }
-        Ok(())
+        if self.audit.is_some_and(|audit| !audit.finish()) {
+            tracing::error!("the audit log takes no more: its end is missing, and perhaps records before it");
+        }
     }
 }
 
@@ -387,7 +431,7 @@ fn connections(view: &View) -> u64 {
 /// Until a signal says that it is over, or a successor serves: its process id.
 async fn wait_for_the_end(
     signals: &mut Signals,
-    log: &AccessLog,
+    logs: &Logs,
     reloader: &Arc<Reloader>,
     bequest: &Arc<Bequest>,
     view: &ArcSwap<View>,
@@ -406,7 +450,7 @@ async fn wait_for_the_end(
                         order = signals.next() => match order {
                             Order::Drain => is_over = true,
                             Order::HandOver => tracing::warn!("SIGUSR2: a successor is starting already"),
-                            order => obey(order, log, reloader),
+                            order => obey(order, logs, reloader),
                         }
                     }
                 };
@@ -419,7 +463,7 @@ async fn wait_for_the_end(
                     return None;
                 }
             }
-            order => obey(order, log, reloader),
+            order => obey(order, logs, reloader),
         }
     }
 }
@@ -445,7 +489,7 @@ fn hand_over(
 }
 
 /// Until all shards are done, but no longer than `timeouts.drain`.
-async fn wait_until_finished(view: &View, signals: &mut Signals, log: &AccessLog, reloader: &Arc<Reloader>) {
+async fn wait_until_finished(view: &View, signals: &mut Signals, logs: &Logs, reloader: &Arc<Reloader>) {
     let deadline = Instant::now() + Duration::from_millis(view.told.drain_ms);
     view.lifecycle.ends_at(Clock::new().now().monotonic_ms() + view.told.drain_ms);
     while view.lifecycle.finished() < view.drivers.len() && Instant::now() < deadline {
@@ -454,17 +498,17 @@ async fn wait_until_finished(view: &View, signals: &mut Signals, log: &AccessLog
             order = signals.next() => match order {
                 // Who orders an end does not wait for clients that have nothing to say.
                 Order::Drain => return,
-                order => obey(order, log, reloader),
+                order => obey(order, logs, reloader),
             }
         }
     }
 }
 
 /// Does what a signal orders that is not about the end.
-fn obey(order: Order, log: &AccessLog, reloader: &Arc<Reloader>) {
+fn obey(order: Order, logs: &Logs, reloader: &Arc<Reloader>) {
     match order {
         Order::ReopenLogs => {
-            log.reopen();
+            logs.reopen();
         }
         Order::Reload => {
             // Files and names may keep it waiting, and there may be other orders meanwhile.
@@ -479,7 +523,7 @@ fn obey(order: Order, log: &AccessLog, reloader: &Arc<Reloader>) {
 }
 
 /// Lets the requests in flight finish, and cuts what has not finished when `timeouts.drain` is over.
-async fn drain_shards(view: &View, signals: &mut Signals, log: &AccessLog, reloader: &Arc<Reloader>) {
+async fn drain_shards(view: &View, signals: &mut Signals, logs: &Logs, reloader: &Arc<Reloader>) {
     let lifecycle = &view.lifecycle;
     let in_flight = || view.shards.sum(|meters| &meters.in_flight);
     tracing::info!("draining: {} requests in flight", in_flight());
@@ -498,7 +542,7 @@ async fn drain_shards(view: &View, signals: &mut Signals, log: &AccessLog, reloa
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(10)) => {}
-            order = signals.next() => obey(order, log, reloader),
+            order = signals.next() => obey(order, logs, reloader),
         }
     }
     tracing::info!("drained: {} requests were cut", lifecycle.requests_cut());

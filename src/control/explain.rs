@@ -193,6 +193,12 @@ fn tell_rest(told: &mut Told<'_>, route: &Route, facts: &Facts<'_>, request: &Re
     if facts.step < Step::Limit {
         return;
     }
+    if route.is_audited {
+        told.step(
+            "audit",
+            format_args!("on record before anything is sent, and again before its answer ends"),
+        );
+    }
     for limit in &route.limits {
         let consumer = facts.caller.as_ref().map(|caller| caller.consumer_hash);
         if !limit.concerns(consumer, request.client_ip) {

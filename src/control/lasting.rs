@@ -10,6 +10,7 @@ use super::{
     admin::address::AdminAddress,
     config::{
         Plan,
+        audit::AuditPlan,
         plan::{Bounds, DriverChoice, LogPlan},
     },
     revocation::RevocationPlan,
@@ -27,6 +28,7 @@ pub struct Lasting {
     driver: DriverChoice,
     bounds: Bounds,
     log: LogPlan,
+    audit: Option<AuditPlan>,
     revocation: RevocationPlan,
 }
 
@@ -43,6 +45,7 @@ impl Lasting {
             driver: plan.driver,
             bounds: plan.bounds.clone(),
             log: plan.log.clone(),
+            audit: plan.audit.clone(),
             revocation: plan.revocation.clone(),
         }
     }
@@ -79,6 +82,7 @@ impl Lasting {
         differences.keep("log.consumer_key_file", &self.log.consumer_key, &mut log.consumer_key);
         differences.keep("log.rotate", &self.log.rotation, &mut log.rotation);
         differences.keep("log.ring", &self.log.ring_bytes, &mut log.ring_bytes);
+        differences.keep("audit", &self.audit, &mut plan.audit);
         differences.keep("revocation", &self.revocation, &mut plan.revocation);
         differences.0
     }

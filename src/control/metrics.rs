@@ -23,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    clusters, discovery,
+    audit, clusters, discovery,
     performance::performance,
     view::{PHASES, View},
 };
@@ -60,6 +60,7 @@ impl Collector for Metrics {
         discovery::metrics(&mut out, view)?;
         decisions(&mut out, view)?;
         process(&mut out, view)?;
+        audit::exposition(&mut out, view)?;
         performance(&mut out, view)
     }
 }

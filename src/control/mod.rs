@@ -9,6 +9,7 @@ pub mod admin;
 pub mod admin_client;
 pub mod api_key;
 pub mod apis;
+pub mod audit;
 pub mod catalogue;
 pub mod clusters;
 pub mod config;

@@ -137,6 +137,12 @@ impl Reloader {
             return Err(vec![contradiction]);
         }
         let needs_restart = self.lasting.keep(&mut plan);
+        if let (None, Some(route)) = (&plan.audit, plan.routes.iter().find(|route| route.audit)) {
+            return Err(vec![format!(
+                "route \"{}\" is audited, and this process was started without [audit]; restart it",
+                route.name
+            )]);
+        }
         let told = Told::of(&plan);
         let introduced = self.discovery.introduce(&plan)?;
         let compiled = self.compile(&plan, &self.overrides(), &introduced.addresses);

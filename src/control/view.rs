@@ -22,6 +22,7 @@ use super::{
     accepts::Imbalance,
     access_log::{ConsumerKey, LogCounts},
     admin::{bearer::BearerToken, changes::Changes},
+    audit::AuditCounts,
     config::{Plan, monitor::MonitorPlan, view},
     discovery::Discovery,
     health::Health,
@@ -42,6 +43,8 @@ pub struct View {
     pub lifecycle: Arc<Lifecycle>,
     /// What the log writer has done; absent when there is no log.
     pub log: Option<Arc<LogCounts>>,
+    /// What the audit log has done; absent when there is none.
+    pub audit: Option<Arc<AuditCounts>>,
     /// What host names stand for and files list.
     pub discovery: Arc<Discovery>,
     /// The deny list.
@@ -123,6 +126,7 @@ impl View {
             shards: Arc::clone(&self.shards),
             lifecycle: Arc::clone(&self.lifecycle),
             log: self.log.clone(),
+            audit: self.audit.clone(),
             discovery: Arc::clone(&self.discovery),
             revocations: Arc::clone(&self.revocations),
             health: Arc::clone(&self.health),

@@ -15,6 +15,7 @@ use crate::{
     },
     stage::{
         Facts, StepTimes,
+        balance::Endpoint,
         retry::Repetition,
         settle::{Outcome, settle},
         snapshot::Snapshot,
@@ -22,7 +23,7 @@ use crate::{
     },
 };
 
-use super::{Shard, connection::Downstream, listed::Noted};
+use super::{Shard, audit::Intent, connection::Downstream, listed::Noted};
 
 /// An exchange in progress. Borrows the snapshot it was decided by.
 pub(super) struct Exchange<'s> {
@@ -64,6 +65,10 @@ pub(super) struct Exchange<'s> {
     pub(super) span: Cell<u64>,
     /// The span of whoever called; 0 if none is named.
     parent: u64,
+    /// Attempts begun, and the endpoint of the last one.
+    pub(super) attempted: Cell<(u8, Option<&'s Endpoint>)>,
+    /// What the audit log was told is intended, on a route that is audited.
+    pub(super) intent: Option<Intent>,
 }
 
 /// `X-Request-Id`: the client's own, if it is a sane token, or one we made.
@@ -133,6 +138,8 @@ impl<'s> Exchange<'s> {
             listed: Noted::default(),
             span: Cell::new(0),
             parent: 0,
+            attempted: Cell::new((0, None)),
+            intent: None,
         }
     }
 
@@ -185,6 +192,17 @@ impl<'s> Exchange<'s> {
     /// So many bytes of the request's body were read.
     pub(super) fn note_read(&self, bytes: usize) {
         self.body_bytes_in.set(self.body_bytes_in.get() + bytes as u64);
+    }
+
+    /// Bytes read of the request so far.
+    pub(super) fn bytes_in(&self) -> u64 {
+        self.head_bytes as u64 + self.body_bytes_in.get()
+    }
+
+    /// An attempt at `endpoint` begins.
+    pub(super) fn note_attempt(&self, endpoint: &'s Endpoint) {
+        let (attempts, _) = self.attempted.get();
+        self.attempted.set((attempts + 1, Some(endpoint)));
     }
 
     /// The kernel took so many bytes for the client.
@@ -241,6 +259,9 @@ impl<'s> Exchange<'s> {
                 record: self.record(block, outcome, duration_us),
             });
         }
+        if let Some(intent) = &self.intent {
+            intent.settle(shard, self, outcome);
+        }
         let mut log = shard.log.borrow_mut();
         let Some(log) = log.as_mut().filter(|log| log.is_wanted()) else { return };
         let sample = self.snapshot.log_sample_percent;
@@ -271,7 +292,7 @@ impl<'s> Exchange<'s> {
             termination: outcome.termination as u8,
             attempts: outcome.attempts,
             delivery: outcome.delivery,
-            bytes_in: self.head_bytes as u64 + self.body_bytes_in.get(),
+            bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out.get(),
             duration_us,
             upstream_us: outcome.upstream_us,

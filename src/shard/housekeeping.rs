@@ -37,6 +37,9 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
         // Without news nothing on this shard can go on: the supervisor shall start a new process.
         panic!("the shard's readiness set failed: {ended:?}");
     });
+    if let Some(auditor) = &shard.auditor {
+        monoio::spawn(Rc::clone(auditor).run());
+    }
     let mut accepting = Some((canceller, loops));
     let mut rounds = Rounds::default();
     loop {
@@ -88,6 +91,9 @@ impl Rounds {
         }
         shard.samples.refill();
         shard.meters().queued.set(shard.queue.length() as u64);
+        if let Some(auditor) = &shard.auditor {
+            auditor.sweep(now.monotonic_ms());
+        }
         shard.meters().blocks.set(shard.buffers.rented() as u64);
         self.made = self.made.wrapping_add(1);
         shard.lifecycle.phase()
@@ -105,6 +111,9 @@ pub(super) fn wind_up(shard: &Shard, phase: Phase) -> bool {
     }
     if phase == Phase::Cutting {
         shard.watches.expire_all();
+        if let Some(auditor) = &shard.auditor {
+            auditor.give_up();
+        }
     }
     false
 }

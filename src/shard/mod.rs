@@ -5,6 +5,7 @@
 //! [`request::serve`].
 
 mod accept;
+mod audit;
 mod body_ahead;
 mod buffers;
 mod connection;
@@ -29,6 +30,7 @@ mod socket;
 mod watch;
 
 pub use accept::{Bound, Opening};
+pub use audit::{AuditEnds, AuditRules};
 pub use buffers::BufferPlan;
 pub use ring::{Driver, Rung, best_ring, probe};
 
@@ -56,6 +58,7 @@ use crate::{
 
 use self::{
     accept::Listener,
+    audit::Auditor,
     buffers::Buffers,
     forward::pool::Pools,
     in_force::{InForce, Taken},
@@ -89,6 +92,8 @@ pub struct ShardPlan {
     pub revoked: RevokedCell,
     /// The log; nothing is recorded when absent.
     pub log: Option<LogSender>,
+    /// What it audits with; absent when nothing is.
+    pub audit: Option<AuditEnds>,
     /// Where samples of exchanges go; nowhere when absent.
     pub samples: Option<LogSender>,
     /// Where the configuration in force is published.
@@ -141,6 +146,8 @@ struct Shard {
     log: RefCell<Option<LogSender>>,
     /// Where a log record is put together. Grows to the longest record, at most a few KiB.
     record_scratch: RefCell<Vec<u8>>,
+    /// Its part of the audit log, if there is one.
+    auditor: Option<Rc<Auditor>>,
     /// What is told of single exchanges, so many a second.
     samples: Samples,
     lifecycle: Arc<Lifecycle>,
@@ -211,6 +218,8 @@ impl Shard {
         let clock = Clock::new();
         let mut desk = Desk::new(plan.tokens_max, fastrand::Rng::new());
         desk.revoked = plan.revoked.reader();
+        let watches = Rc::new(Watches::new()?);
+        let auditor = plan.audit.map(|ends| Auditor::new(ends, &watches)).transpose()?;
         let shard = Rc::new(Self {
             index: plan.index,
             desk: RefCell::new(desk),
@@ -221,7 +230,7 @@ impl Shard {
             listed: BlockPool::new(LISTED_BYTES_MAX, plan.connections_max),
             pools: RefCell::default(),
             in_force: InForce::new(plan.snapshot),
-            watches: Rc::new(Watches::new()?),
+            watches,
             lobby: Lobby::default(),
             servers: Servers::default(),
             queue: Queue::default(),
@@ -233,6 +242,7 @@ impl Shard {
             draining: Cell::new(false),
             log: RefCell::new(plan.log),
             record_scratch: RefCell::default(),
+            auditor,
             samples: Samples::new(plan.samples),
             lifecycle: plan.lifecycle,
             meters: plan.meters,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 use super::{
-    Shard,
+    Shard, audit,
     body_ahead::{self, Absence},
     connection::{Arrival, Downstream, Next},
     exchange::{Exchange, RequestId, place},
@@ -63,13 +63,21 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     exchange.note_decided();
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
+    let had_place = matches!(verdict, Ok(Passage::Granted(_)));
     let (outcome, next) = match verdict {
         Ok(Passage::Description(document)) => {
             respond::describe(shard, downstream, &exchange, document).await // 8 respond
         }
         Ok(Passage::Granted(granted)) => {
             shard.meters().carried.add(1);
-            let carried = forward::carry(shard, downstream, &mut exchange, granted).await; // 7 forward 8 respond
+            let vouched = vouch(shard, downstream, &mut exchange, &granted).await;
+            let carried = match vouched {
+                Ok(()) => forward::carry(shard, downstream, &mut exchange, granted).await, // 7 forward 8 respond
+                Err(refusal) => {
+                    drop(granted);
+                    respond::refuse_unrecorded(shard, downstream, &exchange, refusal).await // 8 respond
+                }
+            };
             shard.meters().carried.subtract(1);
             carried
         }
@@ -82,7 +90,7 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         }
     };
     shard.meters().in_flight.subtract(1);
-    if outcome.attempts > 0 {
+    if had_place {
         shard.queue.finish(&snapshot.ceilings, shard.meters().in_flight.get());
     }
     if outcome.delivery == Delivery::NotSent {
@@ -91,6 +99,19 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     exchange.settle(shard, downstream, outcome); // 9 log
     downstream.end_exchange();
     next
+}
+
+/// Before anything is sent: an audited route has it on record.
+async fn vouch(
+    shard: &Shard,
+    downstream: &Downstream,
+    exchange: &mut Exchange<'_>,
+    granted: &Granted<'_>,
+) -> Result<(), Refusal> {
+    match exchange.facts.route {
+        Some(route) if route.is_audited => audit::intend(shard, downstream, exchange, granted).await,
+        _ => Ok(()),
+    }
 }
 
 /// A request that may pass: where it goes, and what goes there.

@@ -15,6 +15,7 @@ use crate::{
 
 use super::{
     Shard,
+    audit::{End, WITHHELD},
     connection::{Downstream, Next},
     exchange::Exchange,
     patience::Patience,
@@ -33,6 +34,26 @@ pub(super) async fn refuse_unsent<'s>(
 ) -> (Outcome<'s>, Next) {
     let reached = Reached::Decision(exchange.facts.step);
     let termination = Termination::of_refusal(refusal.code, reached);
+    refuse_before_sending(shard, downstream, exchange, refusal, termination).await
+}
+
+/// Refuses a request that was granted and could not be put on record: nothing was sent anywhere.
+pub(super) async fn refuse_unrecorded<'s>(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'s>,
+    refusal: Refusal,
+) -> (Outcome<'s>, Next) {
+    refuse_before_sending(shard, downstream, exchange, refusal, Termination::Unrecorded).await
+}
+
+async fn refuse_before_sending<'s>(
+    shard: &Shard,
+    downstream: &mut Downstream,
+    exchange: &Exchange<'s>,
+    refusal: Refusal,
+    termination: Termination,
+) -> (Outcome<'s>, Next) {
     let outcome = Outcome { refusal: Some(refusal), ..exchange.outcome(0, "", termination) };
     // Without its head nobody knows where the request ends.
     let body = (exchange.head_bytes > 0).then(|| BodyReader::new(exchange.framing, FORGOTTEN_BYTES_MAX));
@@ -56,6 +77,14 @@ pub(super) async fn refuse<'s>(
         Some(_) => exchange.persistence(shard, downstream.requests),
         None => Persistence::Close,
     };
+    if let Some(intent) = &exchange.intent {
+        let (delivery, reason) = (outcome.delivery, refusal.reason);
+        let end = End { status: outcome.status, code: Some(refusal.code), delivery, reason };
+        if !intent.may_end(shard, exchange, end).await {
+            let termination = Termination::Withheld;
+            return (Outcome { status: 499, reason: WITHHELD, termination, ..outcome }, Next::Reset);
+        }
+    }
     let unsent = |outcome: Outcome<'s>| {
         (Outcome { status: 499, reason: "client gone before its answer", ..outcome }, Next::Close)
     };

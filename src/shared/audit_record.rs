@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::record::Delivery;
 
-/// The longest path and consumer that travel; longer ones are cut.
+/// The longest method, path and consumer that travel; longer ones are cut.
 const LONG_BYTES_MAX: usize = 2048;
 /// The longest name of a route, cluster or endpoint, and the longest reason, that travel.
 const NAME_BYTES_MAX: usize = 128;
@@ -96,7 +96,7 @@ impl<'a> AuditRecord<'a> {
         for (text, bytes_max) in [
             (self.request_id, NAME_BYTES_MAX),
             (self.consumer, LONG_BYTES_MAX),
-            (self.method, NAME_BYTES_MAX),
+            (self.method, LONG_BYTES_MAX),
             (self.path, LONG_BYTES_MAX),
             (self.route, NAME_BYTES_MAX),
             (self.cluster, NAME_BYTES_MAX),

@@ -1,8 +1,7 @@
 //! The crossings: the only state that more than one thread touches.
 //!
-//! Owns every atomic of the program. No locks, no waiting, no I/O, no policy: it knows cells and counters,
-//! not routes. The lock-free parts have loom models in `tests/loom/`, which compile the very same files
-//! against loom's atomics.
+//! Owns every atomic of the program. No locks, no waiting, no I/O, no policy: it knows cells and counters, not routes.
+//! The lock-free parts have loom models in `tests/loom/`, which compile the very same files against loom's atomics.
 //!
 //! | crossing | written by | read by | bound | ordering |
 //! |---|---|---|---|---|

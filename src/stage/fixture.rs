@@ -43,6 +43,7 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         cluster: 0,
         priority: Priority::Normal,
         body_bytes_max: 1_000,
+        is_audited: false,
         version: Box::default(),
         membership: None,
         objective: None,

@@ -59,6 +59,10 @@ pub enum Termination {
     EndpointBrokeOff,
     /// The endpoint stopped in the middle of its answer.
     EndpointStalled,
+    /// The answer was withheld, because no audit record vouched for its end in time.
+    Withheld,
+    /// Nothing was sent, because the audit log took no record of what was intended.
+    Unrecorded,
     /// The drain's deadline passed while the request was read.
     DrainedInRequest,
     /// The drain's deadline passed before there was an answer.
@@ -68,7 +72,7 @@ pub enum Termination {
 }
 
 /// All of them with their codes, in the order of [`Termination`].
-pub const TERMINATIONS: [(Termination, &str); 26] = {
+pub const TERMINATIONS: [(Termination, &str); 28] = {
     use Termination as T;
     let rows = [
         (T::Complete, "--"),
@@ -94,6 +98,8 @@ pub const TERMINATIONS: [(Termination, &str); 26] = {
         (T::ClientSlowInAnswer, "c8"),
         (T::EndpointBrokeOff, "E8"),
         (T::EndpointStalled, "e8"),
+        (T::Withheld, "O8"),
+        (T::Unrecorded, "O9"),
         (T::DrainedInRequest, "D2"),
         (T::DrainedInForward, "D7"),
         (T::DrainedInAnswer, "D8"),
@@ -183,7 +189,7 @@ impl Termination {
         match self {
             Self::ClientSlowInRequest => Self::DrainedInRequest,
             Self::ClientSlowInBody | Self::EndpointSlow => Self::DrainedInForward,
-            Self::ClientSlowInAnswer | Self::EndpointStalled => Self::DrainedInAnswer,
+            Self::ClientSlowInAnswer | Self::EndpointStalled | Self::Withheld => Self::DrainedInAnswer,
             other => other,
         }
     }

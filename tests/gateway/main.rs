@@ -13,6 +13,7 @@ mod activation;
 mod admin_access;
 mod alerts;
 mod algorithms;
+mod audit;
 mod auth;
 mod balance;
 mod bodies;

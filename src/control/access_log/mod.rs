@@ -41,6 +41,7 @@ pub use self::{
     listeners::{Filter, LISTENERS_MAX, NoTail, Tail},
     template::Template,
 };
+pub(in crate::control) use self::{output::aside, redact::text as masked_text};
 
 use self::{
     format::Formatter,

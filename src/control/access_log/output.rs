@@ -157,7 +157,7 @@ fn open_file(path: &Path) -> io::Result<Target> {
 }
 
 /// The name a full file gets: its own and the time, and a number if that is taken.
-fn aside(path: &Path) -> PathBuf {
+pub(in crate::control) fn aside(path: &Path) -> PathBuf {
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ").to_string();
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();

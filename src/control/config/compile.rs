@@ -354,6 +354,7 @@ fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inh
         cluster: plan.cluster,
         priority: plan.priority,
         body_bytes_max: plan.body_bytes_max,
+        is_audited: plan.audit,
         version: plan.version.into(),
         membership: None,
         objective: plan.objective,

@@ -108,6 +108,7 @@ pub const DEFAULTS: &[Default] = &[
     row("route.limit.burst", "none", "of a token bucket: what it holds; `rate` is what flows in, such as `\"10/second\"`"),
     row("route.limit.mode", "enforce", "enforce or shadow: decides, counts and says so in the log, but refuses nobody"),
     row("route.limit.exempt", "none", "`consumer:ID`, addresses and networks that the limit does not concern"),
+    row("route.audit", "false", "whether the audit log has every request that goes to an endpoint, and how it ended"),
     row("route.slo", "none", "what the route promises, such as `99.9% < 250ms`; counted, with burn rates in `/metrics`"),
     row("route.priority", "normal", "normal or critical: who is turned away last under overload"),
     row("resolve.servers", "the system's", "name servers, as `10.0.0.53` or with a port; without them `/etc/resolv.conf` says who. `/etc/hosts` always comes first"),
@@ -130,6 +131,17 @@ pub const DEFAULTS: &[Default] = &[
     row("log.rotate_bytes", "never", "a file that would grow beyond it is renamed, with the time in its name, and a new one begun"),
     row("log.rotate_age", "never", "the same for a file that has been written for so long"),
     row("log.ring", "4MiB", "lines each shard can be ahead of the disk, in bytes; beyond it they are dropped and counted"),
+    row("audit.path", "none", "the audit log, for routes with `audit = true`"),
+    row("audit.key_file", "none", "what it is authenticated with: at least 32 random bytes, kept where the log is not"),
+    row("audit.durability", "buffered", "buffered: a record counts as made when the system has it, and outlives the process; fsync: when it is on the disk"),
+    row("audit.on_full", "refuse", "when no record can be made: refuse (503 `overloaded`, nothing is forwarded) or drop (forwarded, counted and marked)"),
+    row("audit.wait_max", "5s", "how long an exchange waits for its record; then it is refused, and an answer withheld, unless records may be dropped"),
+    row("audit.ring", "4MiB", "records each shard can be ahead of the file, in bytes"),
+    row("audit.checkpoint", "10s", "between two signed checkpoints, while records come"),
+    row("audit.checkpoint_records", "10000", "records after which a checkpoint comes sooner"),
+    row("audit.anchor", "none", "where checkpoints go besides the log: `stdout`, paths, addresses to post them to"),
+    row("audit.rotate_bytes", "never", "as `log.rotate_bytes`"),
+    row("audit.rotate_age", "never", "as `log.rotate_age`"),
 ];
 
 /// The default of `key`, which must be in the table.

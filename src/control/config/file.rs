@@ -9,6 +9,7 @@ use super::{
     access::{self, Access},
     admin::{self, Admin},
     api::{self, Api},
+    audit::{self, Audit},
     cluster::{self, Cluster},
     consumer::{self, Consumer},
     issue::Issues,
@@ -42,6 +43,7 @@ pub(super) struct File {
     pub(super) revocation: Revocation,
     pub(super) monitor: Monitor,
     pub(super) log: Log,
+    pub(super) audit: Audit,
 }
 
 /// See [`super::defaults`] for the meanings.
@@ -111,6 +113,7 @@ pub(super) struct Route {
     pub(super) cluster: Option<Field<String>>,
     pub(super) priority: Field<String>,
     pub(super) body_bytes_max: Option<u64>,
+    pub(super) audit: Option<Field<bool>>,
     pub(super) slo: Option<Field<String>>,
     pub(super) api: Option<Field<String>>,
     pub(super) version: Option<Field<String>>,
@@ -203,6 +206,7 @@ pub(super) fn read(text: &str, issues: &Issues) -> File {
             log.finish();
             read
         },
+        audit: audit::read_section(root.section("audit"), issues),
     };
     listen.finish();
     root.finish();
@@ -290,6 +294,7 @@ fn read_route(mut section: Section<'_, '_>, issues: &Issues) -> Route {
         cluster: section.required_text("cluster"),
         priority: defaulted(&mut section, "priority"),
         body_bytes_max: optional_bytes(&mut section, "body_bytes_max", 0..=1024 * TIB, issues),
+        audit: section.flag("audit"),
         slo: section.text("slo"),
         api: section.text("api"),
         version: section.text("version"),

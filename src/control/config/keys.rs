@@ -197,7 +197,7 @@ fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, String> {
 }
 
 /// One trailing newline is the editor's, not the secret's.
-pub(super) fn without_newline(secret: &[u8]) -> &[u8] {
+pub fn without_newline(secret: &[u8]) -> &[u8] {
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     secret.strip_suffix(b"\r").unwrap_or(secret)
 }

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admin;
 pub mod api;
+pub mod audit;
 mod care;
 pub mod cluster;
 pub mod compile;
@@ -33,6 +34,7 @@ mod versions;
 pub mod view;
 
 pub use issue::{Issue, Issues};
+pub use keys::without_newline;
 pub use plan::Plan;
 
 use std::path::{Path, PathBuf};

@@ -37,6 +37,7 @@ use super::{
     access::{self, AccessPlan},
     admin::{self, AdminPlan},
     api::{self, ApiPlan, Apis},
+    audit::{self, AuditPlan},
     cluster::{self, ClusterPlan},
     consumer::{self, ConsumerPlan},
     file::{File, Route as FileRoute},
@@ -90,6 +91,8 @@ pub struct Plan {
     pub monitor: MonitorPlan,
     /// The access log.
     pub log: LogPlan,
+    /// The audit log, if there is one.
+    pub audit: Option<AuditPlan>,
 }
 
 /// Which runtime is asked for; `shard` has the same choice, and the planes do not know each other.
@@ -164,6 +167,7 @@ pub struct RoutePlan {
     pub cluster: usize,
     pub priority: Priority,
     pub body_bytes_max: u64,
+    pub audit: bool,
     pub version: String,
     pub membership: Option<(usize, usize)>,
     pub objective: Option<Objective>,
@@ -290,6 +294,13 @@ pub(super) fn build(
     let revocation = revocation::plan(&file.revocation, directory, issues);
     let admin = admin::plan(&file.admin, directory, issues);
     let log = log::plan(&file.log, directory, issues);
+    let audit = audit::plan(&file.audit, log.as_ref(), directory, issues);
+    for audited in file.routes.iter().filter_map(|route| route.audit.as_ref()).filter(|audited| audited.value)
+    {
+        if matches!(audit, Some(None)) {
+            audited.wrong(issues, "there is no audit log; [audit] needs path and key_file");
+        }
+    }
     // From here on nothing is checked any more: a hole ends it, and everything has been said.
     Some(Plan {
         listen: file.listen.iter().map(|address| address.value).collect(),
@@ -328,6 +339,7 @@ pub(super) fn build(
         revocation,
         monitor: monitor::plan(&file.monitor, issues),
         log: log?,
+        audit: audit?,
     })
 }
 
@@ -462,6 +474,7 @@ fn route(
         cluster: cluster?,
         priority: priority?,
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
+        audit: route.audit.as_ref().is_some_and(|audit| audit.value),
         version: route.version.as_ref().map_or_else(String::new, |version| version.value.clone()),
         membership: membership?,
         objective: match route.slo.as_ref().map(|field| monitor::objective(field, issues)) {

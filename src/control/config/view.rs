@@ -111,6 +111,7 @@ pub fn view(plan: &Plan) -> Value {
                     Priority::Critical => "critical",
                 },
                 "body_bytes_max": route.body_bytes_max,
+                "audit": route.audit,
                 "api": route.membership.map(|(api, _)| &plan.apis[api].name),
                 "version": route.version,
             })
@@ -155,6 +156,14 @@ pub fn view(plan: &Plan) -> Value {
             "slow_ms": plan.monitor.slow_ms,
             "otlp": plan.monitor.otlp,
         },
+        "audit": plan.audit.as_ref().map(|audit| json!({
+            "path": audit.path,
+            "key_id": audit.key.id(),
+            "durability": audit.durability.word(),
+            "on_full": if audit.refuses { "refuse" } else { "drop" },
+            "wait_max_ms": audit.wait_max_ms,
+            "ring": audit.ring_bytes,
+        })),
         "timeouts_ms": {
             "head": plan.timeouts.head_ms,
             "body": plan.timeouts.body_ms,

@@ -16,6 +16,7 @@ use crate::{
         framing::Framing,
         scan::{HeadScan, Scan},
     },
+    shared::record::Delivery,
     stage::{
         retry::{Answered, Cause},
         termination::Termination,
@@ -24,6 +25,7 @@ use crate::{
 
 use super::super::{
     Shard,
+    audit::{End, WITHHELD},
     connection::Next,
     exchange::Exchange,
     patience::Patience,
@@ -180,6 +182,12 @@ impl Download<'_, '_> {
         let cut_by = if answer.leaving == Framing::Close { Next::Reset } else { Next::Close };
         let ended = |reason, termination| DownloadEnd::Cut { status, reason, termination, next: cut_by };
         let cut = |reason| ended(reason, Termination::EndpointBrokeOff);
+        let withheld = DownloadEnd::Cut {
+            status,
+            reason: WITHHELD,
+            termination: Termination::Withheld,
+            next: Next::Reset,
+        };
         let mut reader = BodyReader::new(answer.arriving, u64::MAX);
         let mut room = FrameRoom::default();
         let mut head_sent = false;
@@ -206,6 +214,9 @@ impl Download<'_, '_> {
                     frame(&piece, self.block.unread(), answer.leaving, &mut room).parts;
                 // From here on it is this answer or none: the send may have to wait in its middle.
                 self.exchange.status_sent.set(status);
+                if reader.is_done() && !self.may_end(status).await {
+                    return withheld;
+                }
                 let sent = if head_sent {
                     self.send([before, payload, behind]).await
                 } else if payload.len() <= COPIED_BYTES_MAX
@@ -234,6 +245,9 @@ impl Download<'_, '_> {
             }
             match self.read_body(filled_up).await {
                 Ok(0) if reader.closed() => {
+                    if !self.may_end(status).await {
+                        return withheld;
+                    }
                     if answer.leaving == Framing::Chunked
                         && let Err(failed) = self.send([b"0\r\n\r\n"]).await
                     {
@@ -261,6 +275,13 @@ impl Download<'_, '_> {
             // Whatever follows the answer was not asked for.
             upstream_reusable: finished && answer.keeps_alive && self.block.unread().is_empty(),
         }
+    }
+
+    /// Whether the answer may end: on an audited route, once that is on record.
+    async fn may_end(&self, status: u16) -> bool {
+        let Some(intent) = &self.exchange.intent else { return true };
+        let end = End { status, code: None, delivery: Delivery::Answered, reason: "" };
+        intent.may_end(self.shard, self.exchange, end).await
     }
 
     /// More of the body. When the last read filled the block there is most likely more already, and a wait

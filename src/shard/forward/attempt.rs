@@ -225,6 +225,10 @@ impl Transfer {
         match *self {
             Self::Answer(DownloadEnd::Complete { status, .. }) => Finding::Answered(status),
             Self::Answer(DownloadEnd::Cut { reason: CLIENT_BROKE_OFF, .. }) => Finding::Unknown,
+            // That the audit log did not let the answer end is no fault of the endpoint's.
+            Self::Answer(DownloadEnd::Cut { status, termination: Termination::Withheld, .. }) => {
+                Finding::Answered(status)
+            }
             Self::Answer(DownloadEnd::Cut { .. }) => Finding::Failed(Cause::Broken),
             // A kept connection may have been closing all along.
             Self::Answer(DownloadEnd::None { cause: Cause::Broken, answered: Answered::No })

@@ -54,6 +54,7 @@ pub(super) async fn carry<'s>(
     };
     loop {
         outcome.attempts += 1;
+        exchange.note_attempt(permit.endpoint());
         outcome.endpoint = Some((cluster, permit.endpoint().index));
         let attempt = Attempt { shard, exchange, cluster, endpoint: permit.endpoint(), look };
         let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;

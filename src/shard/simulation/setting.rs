@@ -57,6 +57,7 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender, samples: LogSender) -> ShardPl
         tokens_max: 16,
         revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
+        audit: None,
         samples: Some(samples),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
         lifecycle: Arc::new(Lifecycle::default()),

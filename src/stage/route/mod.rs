@@ -55,6 +55,8 @@ pub struct Route {
     pub priority: Priority,
     /// The longest request body it takes.
     pub body_bytes_max: u64,
+    /// Whether the audit log has every request that goes to an endpoint.
+    pub is_audited: bool,
     /// The API version it stands for, as logs show it; empty for none.
     pub version: Box<str>,
     /// The version of an API that it belongs to, with what follows from that.

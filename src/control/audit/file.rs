@@ -1,0 +1,227 @@
+//! The audit log's file: opened, looked through for what earlier processes left, written as a whole or not at all,
+//! put aside and begun anew.
+//!
+//! Two processes may write the same file while one succeeds the other, so everything happens under the file's lock
+//! and at its end as it then is. Knows no lines but whether one is whole; what is in them is `tail.rs`'s business.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::super::{access_log::aside, config::plan::Rotation};
+
+/// So much of a file's end is looked through for what earlier processes left; a checkpoint is in it, unless they
+/// are further apart than that.
+const TAIL_BYTES: u64 = 16 * 1024 * 1024;
+/// After a rotation that failed.
+const ROTATION_PAUSE: Duration = Duration::from_secs(10);
+
+/// The open file.
+pub(super) struct AuditFile {
+    path: PathBuf,
+    file: Arc<File>,
+    /// Whether it can be cut, measured and synced; pipes and devices cannot.
+    is_plain: bool,
+    /// A record counts as made only when it is on the disk.
+    syncs: bool,
+    rotation: Rotation,
+    bytes: u64,
+    since: Instant,
+    not_before: Option<Instant>,
+}
+
+/// How one file is followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is renamed, and another one made at its path.
+    PutAside,
+    /// Whatever stands at its path is opened, or made.
+    Reopen,
+}
+
+/// The lock; let go on drop. It is the open file's: taking it twice is taking it once.
+pub(super) struct Locked(Arc<File>);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // The lock ends with the descriptor at the latest.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl AuditFile {
+    /// Opens the file at `path`, or makes it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(path: &Path, rotation: Rotation, syncs: bool) -> io::Result<Self> {
+        let is_new = !path.exists();
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+        let metadata = file.metadata()?;
+        if is_new && syncs {
+            // A file whose name is lost is lost.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            is_plain: metadata.is_file(),
+            syncs,
+            rotation,
+            bytes: metadata.len(),
+            since: Instant::now(),
+            not_before: None,
+        })
+    }
+
+    /// Keeps other processes from writing until what is returned is dropped.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn lock(&self) -> io::Result<Locked> {
+        loop {
+            match flock(&self.file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Locked(Arc::clone(&self.file))),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The end of the file, from the beginning of a line on unless all of it is returned.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn tail(&self) -> io::Result<Vec<u8>> {
+        let mut tail = Vec::new();
+        if !self.is_plain {
+            return Ok(tail);
+        }
+        let mut file = &*self.file;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        file.read_to_end(&mut tail)?;
+        if length > TAIL_BYTES {
+            let first = tail.iter().position(|&byte| byte == b'\n').map_or(tail.len(), |end| end + 1);
+            tail.drain(..first);
+        }
+        Ok(tail)
+    }
+
+    /// Whether another file stands at its path by now, or none.
+    fn was_replaced(&self) -> io::Result<bool> {
+        if !self.is_plain {
+            return Ok(false);
+        }
+        let ours = self.file.metadata()?;
+        Ok(match fs::metadata(&self.path) {
+            Ok(there) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
+            Err(_) => true,
+        })
+    }
+
+    /// Whether it is time for another file: this one is full or old, or somebody else put it aside.
+    pub(super) fn is_due(&self) -> Option<Change> {
+        if !self.is_plain {
+            return None;
+        }
+        let is_deleted = || self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        if self.not_before.is_some_and(|time| Instant::now() < time) && !is_deleted() {
+            return None;
+        }
+        let full = self.rotation.bytes.is_some_and(|bytes| self.bytes >= bytes);
+        let old = self.rotation.age.is_some_and(|age| self.bytes > 0 && self.since.elapsed() >= age);
+        match full || old {
+            true => Some(Change::PutAside),
+            false => self.was_replaced().unwrap_or(false).then_some(Change::Reopen),
+        }
+    }
+
+    /// Goes on in another file, and returns the old one. If it fails everything stays as it was.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn change(&mut self, change: Change) -> io::Result<Self> {
+        let changed = self.try_change(change);
+        if changed.is_err() {
+            self.not_before = Some(Instant::now() + ROTATION_PAUSE);
+        }
+        changed
+    }
+
+    fn try_change(&mut self, change: Change) -> io::Result<Self> {
+        let name = {
+            let _locked = self.lock()?;
+            // The other process may have done it meanwhile.
+            let name = (change == Change::PutAside && !self.was_replaced()?).then(|| aside(&self.path));
+            if let Some(name) = &name {
+                fs::rename(&self.path, name)?;
+            }
+            name
+        };
+        match Self::open(&self.path, self.rotation, self.syncs) {
+            Ok(new) => Ok(std::mem::replace(self, new)),
+            Err(error) => {
+                if let Some(name) = name {
+                    let _ = fs::rename(name, &self.path);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes `bytes`, all of them or none. A pipe or a device may take a part; then `written` says so, and what is
+    /// left is to be written next.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn append(&mut self, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+        let locked = self.lock()?;
+        let metadata = self.file.metadata()?;
+        if self.is_plain && metadata.nlink() == 0 {
+            // Nobody would ever see it.
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "its file was deleted, and none can be made",
+            ));
+        }
+        let before = if self.is_plain { metadata.len() } else { 0 };
+        let mut file = &*self.file;
+        let mut end = Ok(());
+        while *written < bytes.len() && end.is_ok() {
+            match file.write(&bytes[*written..]) {
+                Ok(0) => end = Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => *written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => end = Err(error),
+            }
+        }
+        if end.is_err() && self.is_plain && *written > 0 {
+            // Half a line would stand in the way of the other process's next one.
+            self.file.set_len(before)?;
+            *written = 0;
+        }
+        drop(locked);
+        self.bytes = before + *written as u64;
+        end
+    }
+
+    /// Waits until everything written is on the disk, if that was promised.
+    ///
+    /// # Errors
+    /// The system's. What was written may be lost even if a later call succeeds.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        if !(self.syncs && self.is_plain) {
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,528 @@
+//! Follows every chain through the files: whether each line is the one that comes next, and what it is if not.
+//!
+//! A line that does not fit is named once, and the chain goes on behind it as that line has it: so one change is one
+//! finding, and what follows is checked all the same. Lines of the process's chain say where all others stood, which
+//! finds what was cut from them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    super::chain::{AuditKey, Mac, NOTHING_BEFORE, bytes_of},
+    Place, Report,
+    anchored::{Anchored, Expected},
+    line::{Fields, Line},
+};
+
+/// All chains of all processes.
+pub(super) struct Chains<'k> {
+    key: &'k AuditKey,
+    runs: HashMap<String, Run>,
+    anchored: Anchored,
+    /// A line that is none: where it stands, and how long it is without its end.
+    torn: Option<(Place, u64)>,
+    last: Place,
+    /// When the first and the last line were written.
+    span: Option<(String, String)>,
+}
+
+/// What one process wrote.
+struct Run {
+    process: Chain,
+    shards: Vec<Chain>,
+    /// Its last line is the end.
+    is_ended: bool,
+    /// Its last line says that it goes on in another file.
+    goes_on: bool,
+    /// Its beginning is not in the files; why is said already.
+    is_partial: bool,
+    /// When its last checkpoint was made.
+    checkpoint: Option<String>,
+    last: Place,
+}
+
+/// One chain, as far as it was followed.
+#[derive(Default)]
+struct Chain {
+    seq: u64,
+    /// The code of the last line as it stands there, and as it should be: they differ if the line was altered, and
+    /// what follows fits one of them.
+    macs: [Mac; 2],
+    /// The number it had when the last checkpoint was made.
+    vouched_seq: u64,
+    /// Whether anything was wrong with it: what is odd afterwards may come from that.
+    is_broken: bool,
+    /// Lines that say that records are missing.
+    gaps: u64,
+    /// The first number that is in the files.
+    begins_at: u64,
+    /// Intents without an outcome so far.
+    open: BTreeMap<u64, Place>,
+    expected: Expected,
+}
+
+impl<'k> Chains<'k> {
+    pub(super) fn new(key: &'k AuditKey, anchored: Anchored) -> Self {
+        Self { key, runs: HashMap::new(), anchored, torn: None, last: Place { file: 0, line: 0 }, span: None }
+    }
+
+    /// Looks at the next line, its end included.
+    pub(super) fn take(&mut self, place: Place, bytes: &[u8], report: &mut Report) {
+        report.lines += 1;
+        self.last = place;
+        let line = Line::parse(bytes);
+        if let Some((torn, torn_bytes)) = self.torn.take() {
+            let explains = |line: &Line<'_>| {
+                line.fields.event == "genesis"
+                    && line.fields.torn_bytes == torn_bytes
+                    && self.key.mac(&NOTHING_BEFORE, line.vouched) == line.mac
+            };
+            if line.as_ref().is_some_and(explains) {
+                report.notes.push(format!(
+                    "{}:{}: a line that never ended; the process that was started next found it so",
+                    report.files[torn.file].display(),
+                    torn.line
+                ));
+            } else {
+                not_a_line(torn, report);
+            }
+        }
+        let Some(line) = line else {
+            let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+            self.torn = Some((place, whole.len() as u64));
+            return;
+        };
+        let ts = line.fields.ts;
+        match &mut self.span {
+            None => self.span = Some((ts.to_owned(), ts.to_owned())),
+            Some((_, last)) => ts.clone_into(last),
+        }
+        if line.fields.event == "genesis" {
+            self.genesis(place, &line, report);
+        } else {
+            self.follow(place, &line, report);
+        }
+    }
+
+    /// A file has ended: what stands at its end is no line if it does not end.
+    pub(super) fn end_of_file(&mut self, report: &mut Report) {
+        if let Some((torn, _)) = self.torn.take() {
+            report.wrong(
+                torn,
+                ("", None, 0),
+                "torn",
+                "the last line is not whole: a full disk or a loss of power tore it, or the end was cut off"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn genesis(&mut self, place: Place, line: &Line<'_>, report: &mut Report) {
+        let Fields { run, seq, key_id, shards, earlier, .. } = &line.fields;
+        let about = (*run, None, *seq);
+        if *key_id != Some(self.key.id().as_str()) {
+            let written = key_id.unwrap_or("-");
+            let text = format!("written with the key {written}, not with {}", self.key.id());
+            report.wrong(place, about, "wrong_key", text);
+            report.wrong_key = true;
+            return;
+        }
+        if self.runs.contains_key(*run) {
+            let text = "the first line of a process for the second time: lines were repeated or reordered";
+            report.wrong(place, about, "displaced", text.to_owned());
+            return;
+        }
+        let mac = self.key.mac(&NOTHING_BEFORE, line.vouched);
+        if mac != line.mac {
+            report.wrong(place, about, "altered", "this line was altered".to_owned());
+        }
+        report.runs += 1;
+        let macs = [line.mac, mac];
+        let count = (*shards).min(MAX_SHARDS);
+        let mut chain = |shard| Chain {
+            macs,
+            begins_at: 1,
+            expected: self.anchored.chains.remove(&((*run).to_owned(), shard)).unwrap_or_default(),
+            ..Chain::default()
+        };
+        let mut process = Chain { seq: 1, ..chain(None) };
+        let shards = (0..count).map(|shard| chain(Some(shard))).collect();
+        process.compare_with_anchor(place, (run, None), report);
+        for earlier in earlier {
+            self.compare_with_earlier(place, run, earlier, report);
+        }
+        let made = Run {
+            process,
+            shards,
+            is_ended: false,
+            goes_on: false,
+            is_partial: false,
+            checkpoint: None,
+            last: place,
+        };
+        self.runs.insert((*run).to_owned(), made);
+    }
+
+    /// What a process found in the file when it began must be what stands there.
+    fn compare_with_earlier(
+        &mut self,
+        place: Place,
+        run: &str,
+        earlier: &super::line::EarlierHead<'_>,
+        report: &mut Report,
+    ) {
+        let about = (earlier.run, earlier.shard, earlier.seq);
+        let Some(known) = self.runs.get_mut(earlier.run) else {
+            // Said once for each process, by its own chain.
+            if earlier.shard.is_none() {
+                let text = format!(
+                    "the lines of process {} stood in this file before process {run} began, and are gone",
+                    earlier.run
+                );
+                report.wrong(place, about, "missing", text);
+            }
+            return;
+        };
+        if let (Some(chain), Some(mac)) = (known.chain(earlier.shard), bytes_of(earlier.mac.as_bytes())) {
+            chain.compare(place, about, mac, "when the next process began", report);
+        }
+    }
+
+    fn follow(&mut self, place: Place, line: &Line<'_>, report: &mut Report) {
+        let Fields { run, shard, seq, event, .. } = line.fields;
+        let about = (run, shard, seq);
+        if !self.runs.contains_key(run) && !self.begin_within(place, line, report) {
+            return;
+        }
+        let Some(known) = self.runs.get_mut(run) else { return };
+        if known.is_ended {
+            let text =
+                "it stands behind the end of its process: lines were reordered, or put in from elsewhere";
+            report.wrong(place, about, "displaced", text.to_owned());
+            return;
+        }
+        known.last = place;
+        known.goes_on = false;
+        let Some(chain) = known.chain(shard) else {
+            let text = "there is no such shard in this process: it comes from elsewhere".to_owned();
+            return report.wrong(place, about, "foreign", text);
+        };
+        if !chain.accept(self.key, place, line, report) {
+            return;
+        }
+        match (event, line.fields.intent) {
+            ("intent", _) => {
+                report.records += 1;
+                chain.open.insert(seq, place);
+            }
+            ("outcome", Some(intent)) => {
+                report.records += 1;
+                let is_known = chain.open.remove(&intent).is_some();
+                let is_odd = !chain.is_broken && chain.gaps == 0 && intent >= chain.begins_at;
+                if !is_known && is_odd {
+                    let text = format!("the intent {intent}, which this is the outcome of, is not there");
+                    report.wrong(place, about, "missing", text);
+                }
+            }
+            ("undelivered", _) => report.records += 1,
+            ("gap", _) => {
+                chain.gaps += 1;
+                report.dropped += line.fields.records;
+                if report.notes.len() < NOTES_MAX {
+                    report.notes.push(format!(
+                        "{}:{}: shard {}: the gateway says itself that {} records from seq {seq} on are missing: \
+                         its ring was full",
+                        report.files[place.file].display(),
+                        place.line,
+                        shard.unwrap_or_default(),
+                        line.fields.records
+                    ));
+                }
+            }
+            _ => known.mark(place, line, report),
+        }
+    }
+
+    /// The first line of a process whose beginning is not in the files. Whether it can be checked all the same.
+    fn begin_within(&mut self, place: Place, line: &Line<'_>, report: &mut Report) -> bool {
+        let Fields { run, shard, seq, event, before, ref heads, ts, .. } = line.fields;
+        let before: Option<Mac> = before.and_then(|digits| bytes_of(digits.as_bytes()));
+        let mut made = Run {
+            process: Chain::default(),
+            shards: Vec::new(),
+            is_ended: false,
+            goes_on: false,
+            is_partial: true,
+            checkpoint: None,
+            last: place,
+        };
+        match before {
+            Some(before) if event == "continued" && self.key.mac(&before, line.vouched) == line.mac => {
+                report.notes.push(format!(
+                    "{}:{}: process {run} goes on here from an earlier file; what that has in it was not verified",
+                    report.files[place.file].display(),
+                    place.line
+                ));
+                made.process = Chain { seq: seq - 1, macs: [before; 2], begins_at: seq, ..Chain::default() };
+                for head in heads.iter().take(MAX_SHARDS) {
+                    let mac = bytes_of(head.mac.as_bytes()).unwrap_or(NOTHING_BEFORE);
+                    let begins_at = head.seq + 1;
+                    made.shards.push(Chain { seq: head.seq, macs: [mac; 2], begins_at, ..Chain::default() });
+                }
+                made.checkpoint = Some(ts.to_owned());
+            }
+            _ => {
+                let text = format!(
+                    "the line of a process, {run}, whose beginning is not there: lines before it are missing, it was \
+                     altered, or it comes from elsewhere"
+                );
+                report.wrong(place, (run, shard, seq), "foreign", text);
+                let adopted = || Chain { is_broken: true, macs: [line.mac; 2], ..Chain::default() };
+                made.process = adopted();
+                made.shards =
+                    (0..shard.map_or(0, |shard| shard + 1).min(MAX_SHARDS)).map(|_| adopted()).collect();
+                if let Some(chain) = made.chain(shard) {
+                    chain.seq = seq;
+                }
+                self.runs.insert(run.to_owned(), made);
+                report.runs += 1;
+                return false;
+            }
+        }
+        for (index, chain) in made.shards.iter_mut().enumerate() {
+            chain.expected = self.anchored.chains.remove(&(run.to_owned(), Some(index))).unwrap_or_default();
+        }
+        made.process.expected = self.anchored.chains.remove(&(run.to_owned(), None)).unwrap_or_default();
+        report.runs += 1;
+        self.runs.insert(run.to_owned(), made);
+        true
+    }
+
+    /// Everything was read: what is still open?
+    pub(super) fn finish(mut self, all_ended: bool, is_anchored: bool, report: &mut Report) {
+        if report.lines == 0 {
+            report.notes.push("there is not a single line".to_owned());
+        }
+        if report.wrong_key {
+            return;
+        }
+        let mut runs: Vec<(String, Run)> = self.runs.drain().collect();
+        runs.sort_by_key(|(_, run)| run.last);
+        for (name, mut run) in runs {
+            run.compare_rest_with_anchors(&name, report);
+            run.judge(&name, all_ended, is_anchored, report);
+        }
+        let (begun, ended) = self.span.unwrap_or_default();
+        let mut elsewhere = 0;
+        for ((run, shard), expected) in &self.anchored.chains {
+            let within = |(_, ts): &&(Mac, String)| *ts >= begun && *ts <= ended;
+            match expected.values().find(within) {
+                Some((_, ts)) if shard.is_none() => {
+                    let text = format!(
+                        "a checkpoint of process {run} was anchored at {ts}; not a line of it is there"
+                    );
+                    report.wrong(self.last, (run, None, 0), "cut", text);
+                }
+                Some(_) => {}
+                None => elsewhere += expected.len(),
+            }
+        }
+        if elsewhere > 0 {
+            report.notes.push(format!("{elsewhere} anchored positions are about other files than these"));
+        }
+    }
+}
+
+/// More shards than any process has.
+const MAX_SHARDS: usize = 1024;
+/// Notes about gaps beyond that are in the sum only.
+const NOTES_MAX: usize = 50;
+
+fn not_a_line(place: Place, report: &mut Report) {
+    let text = "this is no line of an audit log: it was altered, or lines around it were cut".to_owned();
+    report.wrong(place, ("", None, 0), "altered", text);
+}
+
+impl Run {
+    fn chain(&mut self, shard: Option<usize>) -> Option<&mut Chain> {
+        match shard {
+            None => Some(&mut self.process),
+            Some(_) if self.is_partial && self.shards.is_empty() => None,
+            Some(shard) => self.shards.get_mut(shard),
+        }
+    }
+
+    /// A line of the process's own chain says where the others stand.
+    fn mark(&mut self, place: Place, line: &Line<'_>, report: &mut Report) {
+        let Fields { run, ref heads, event, ts, .. } = line.fields;
+        for head in heads {
+            let about = (run, Some(head.shard), head.seq);
+            if let (Some(chain), Some(mac)) = (self.shards.get_mut(head.shard), bytes_of(head.mac.as_bytes()))
+            {
+                chain.compare(place, about, mac, "when this line was written", report);
+                chain.vouched_seq = chain.seq;
+            }
+        }
+        self.is_ended = event == "end";
+        self.goes_on = event == "rotated";
+        self.checkpoint = Some(ts.to_owned());
+    }
+
+    fn compare_rest_with_anchors(&mut self, run: &str, report: &mut Report) {
+        if self.goes_on {
+            return;
+        }
+        let chains = std::iter::once((None, &self.process))
+            .chain(self.shards.iter().enumerate().map(|(shard, chain)| (Some(shard), chain)));
+        for (shard, chain) in chains {
+            if let Some((seq, (_, ts))) = chain.expected.last_key_value() {
+                let text = format!(
+                    "an anchored checkpoint of {ts} says that this chain had reached seq {seq}; here it ends at {}: \
+                     the end was cut off",
+                    chain.seq
+                );
+                report.wrong(self.last, (run, shard, *seq), "cut", text);
+            }
+        }
+    }
+
+    /// What can be said of the end of what this process wrote.
+    fn judge(&self, run: &str, all_ended: bool, is_anchored: bool, report: &mut Report) {
+        let open: usize = self.shards.iter().map(|chain| chain.open.len()).sum();
+        if self.is_ended {
+            for (shard, chain) in self.shards.iter().enumerate().filter(|(_, chain)| !chain.is_broken) {
+                let Some((&seq, &place)) = chain.open.first_key_value() else { continue };
+                let count = chain.open.len();
+                if chain.gaps > 0 {
+                    report.notes.push(format!(
+                        "shard {shard} of process {run}: {count} intents have no outcome, the first with seq {seq}; \
+                         they may be among the records that were dropped"
+                    ));
+                } else {
+                    let text =
+                        format!("it has no outcome, although its process ended in good order ({count} such)");
+                    report.wrong(place, (run, Some(shard), seq), "no_outcome", text);
+                }
+            }
+            return;
+        }
+        if self.goes_on {
+            report.notes.push(format!("process {run} goes on in a later file, which was not given"));
+            return;
+        }
+        if all_ended {
+            let text =
+                "the end of its process is not there: it was killed, or the end was cut off".to_owned();
+            report.wrong(self.last, (run, None, self.process.seq), "cut", text);
+        }
+        let unvouched: u64 =
+            self.shards.iter().map(|chain| chain.seq - chain.vouched_seq.min(chain.seq)).sum();
+        let since = self.checkpoint.as_deref().unwrap_or("its beginning");
+        report.notes.push(format!(
+            "process {run} has no end: it still runs, was killed, or the end was cut off. {unvouched} records came after \
+             its last checkpoint ({since}); whether more did cannot be told from these files"
+        ));
+        if !is_anchored {
+            report.notes.push(
+                "nothing was said about anchors: whoever has the files and no key can cut the end of an unfinished \
+                 process unseen; compare with checkpoints kept elsewhere (--anchor)"
+                    .to_owned(),
+            );
+        }
+        if open > 0 {
+            report.notes.push(format!(
+                "process {run}: {open} intents have no outcome yet: what became of these requests must be asked of \
+                 their endpoints"
+            ));
+        }
+    }
+}
+
+impl Chain {
+    /// Takes the line up if it is the next one, or the next one that is there; else says why not.
+    fn accept(&mut self, key: &AuditKey, place: Place, line: &Line<'_>, report: &mut Report) -> bool {
+        let Fields { run, shard, seq, records, .. } = line.fields;
+        let about = (run, shard, seq);
+        let expected = self.seq + 1;
+        let [first, second] = self.macs;
+        let mut mac = key.mac(&first, line.vouched);
+        if mac != line.mac && first != second {
+            mac = key.mac(&second, line.vouched);
+        }
+        if mac != line.mac {
+            if seq < expected {
+                self.is_broken = true;
+                let text = format!(
+                    "it stands behind seq {}: lines were reordered or repeated, or put in from elsewhere",
+                    self.seq
+                );
+                report.wrong(place, about, "displaced", text);
+                return false;
+            }
+            self.is_broken = true;
+            if seq > expected {
+                let text = format!(
+                    "seq {expected} was to come next: {} records are missing before it, or stand elsewhere",
+                    seq - expected
+                );
+                report.wrong(place, about, "missing", text);
+                mac = line.mac;
+            } else {
+                report.wrong(place, about, "altered", "this line was altered".to_owned());
+            }
+        }
+        self.seq = seq + records.saturating_sub(1);
+        self.macs = [line.mac, mac];
+        self.compare_with_anchor(place, (run, shard), report);
+        true
+    }
+
+    /// Another line says that the chain stood at this number with this code when it was written.
+    fn compare(
+        &mut self,
+        place: Place,
+        about: (&str, Option<usize>, u64),
+        mac: Mac,
+        when: &str,
+        report: &mut Report,
+    ) {
+        let (_, _, seq) = about;
+        if seq == self.seq && self.macs.contains(&mac) {
+            return;
+        }
+        if seq > self.seq {
+            let text = format!(
+                "the chain had reached seq {seq} {when}, and here it ends at {}: {} records were cut out before",
+                self.seq,
+                seq - self.seq
+            );
+            report.wrong(place, about, "missing", text);
+        } else if !self.is_broken {
+            let text =
+                format!("the chain stood at another record {when}: lines were altered or put in before");
+            report.wrong(place, about, "altered", text);
+        }
+        self.is_broken = true;
+        (self.seq, self.macs) = (seq.max(self.seq), [mac; 2]);
+    }
+
+    /// What was kept elsewhere of this record must be what stands here.
+    fn compare_with_anchor(
+        &mut self,
+        place: Place,
+        (run, shard): (&str, Option<usize>),
+        report: &mut Report,
+    ) {
+        while let Some(entry) = self.expected.first_entry() {
+            if *entry.key() > self.seq {
+                return;
+            }
+            let (seq, (mac, ts)) = entry.remove_entry();
+            if seq == self.seq && !self.macs.contains(&mac) {
+                let text = format!(
+                    "a checkpoint anchored at {ts} has another code for this record: it was replaced"
+                );
+                report.wrong(place, (run, shard, seq), "altered", text);
+            }
+        }
+    }
+}
