@@ -138,7 +138,7 @@ mod tests {
 
     fn run(tree: &Tree) -> Result<Vec<Outcome>, String> {
         let root = tree.root();
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         let settings = survey(&root, &Group::USUAL, &[0]);
         apply(&root, &mut held, &settings, true)
     }
@@ -171,7 +171,7 @@ mod tests {
         let settings = survey(&root, &Group::USUAL, &[0]);
         tree.remove(SOMAXCONN);
         tree.put(&format!("{SOMAXCONN}/in-the-way"), "");
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         let outcomes = apply(&root, &mut held, &settings, true).unwrap();
         assert!(
             matches!(&outcomes[0].applied, Applied::Refused(why) if why.contains("somaxconn")),
@@ -190,7 +190,7 @@ mod tests {
         let settings = survey(&root, &Group::USUAL, &[0]);
         tree.remove("/proc/sys/vm/swappiness");
         tree.link("/proc/sys/vm/swappiness", "/dev/null");
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         let outcomes = apply(&root, &mut held, &settings, true).unwrap();
         assert_eq!(outcomes[0].applied, Applied::ReadsBack(String::new()));
         assert_eq!(held.journal.entries[0].ours, "", "what is in force is what an undoing must find");
@@ -201,7 +201,7 @@ mod tests {
     fn without_a_journal_nothing_is_touched() {
         let tree = machine();
         let root = tree.root();
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         tree.remove("/var/lib/tollgate");
         tree.put("/var/lib/tollgate", "a file is in the way");
         let settings = survey(&root, &Group::USUAL, &[0]);

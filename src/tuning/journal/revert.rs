@@ -137,7 +137,7 @@ mod tests {
         network(&tree, "eth0", &[1, 0]);
         let root = tree.root();
         let settings = survey(&root, &Group::ALL, &[0, 1]);
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         apply(&root, &mut held, &settings, true).unwrap();
         assert_eq!(root.read(RANGE).unwrap(), "10240 65535");
         assert!(root.exists("/etc/sysctl.d/60-tollgate.conf"));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn run(tree: &Tree, groups: &[Group]) -> Vec<Undone> {
-        let mut held = Held::take(&tree.root().path(PLACE)).unwrap();
+        let mut held = Held::wait(&tree.root().path(PLACE)).unwrap();
         revert(&tree.root(), &mut held, of_groups(groups)).unwrap()
     }
 
@@ -237,7 +237,7 @@ mod tests {
         ] {
             let tree = tuned();
             tree.put(SOMAXCONN, now);
-            let mut held = Held::take(&tree.root().path(PLACE)).unwrap();
+            let mut held = Held::wait(&tree.root().path(PLACE)).unwrap();
             for entry in held.journal.entries.iter_mut().filter(|entry| entry.node == SOMAXCONN) {
                 entry.stage = stage;
             }

@@ -71,7 +71,7 @@ mod tests {
 
     fn apply_group(tree: &Tree, group: Group, confirmed: bool) {
         let root = tree.root();
-        let mut held = Held::take(&root.path(PLACE)).unwrap();
+        let mut held = Held::wait(&root.path(PLACE)).unwrap();
         held.journal.confirm_by_s = (!confirmed).then_some(1);
         apply(&root, &mut held, &survey(&root, &[group], &[0]), confirmed).unwrap();
     }
