@@ -22,9 +22,11 @@ use crate::{
         self, Desk, Facts, Request, Step,
         auth::{Caller, Verified},
         client::client_network,
+        destination::{PARTS, Why},
         headroom::Headroom,
         limit::{By, Mode},
         refusal::{After, Refusal},
+        retry::Repetition,
         route::Route,
         snapshot::Snapshot,
     },
@@ -129,7 +131,69 @@ fn follow(
     let permit = decided?;
     let endpoints: Vec<&str> = permit.cluster().endpoints.iter().map(|endpoint| &*endpoint.name).collect();
     told.step("cluster", format_args!("{}, to one of {}", permit.cluster().name, endpoints.join(", ")));
+    if let Some(route) = facts.route {
+        tell_destinations(&mut told, snapshot, route, &facts, &request);
+        tell_delivery(&mut told, route, &head);
+    }
     Ok(())
+}
+
+/// Why the request goes to that cluster, and where a copy of it goes.
+fn tell_destinations(
+    told: &mut Told<'_>,
+    snapshot: &Snapshot,
+    route: &Route,
+    facts: &Facts<'_>,
+    request: &Request<'_>,
+) {
+    let Some(destinations) = &route.destinations else { return };
+    let consumer = facts.caller.as_ref().map(|caller| &*caller.consumer);
+    let of_whom = if consumer.is_some() { "consumers" } else { "addresses" };
+    match destinations.choose(request.head, consumer, request.client_ip, route.cluster).1 {
+        Why::Usual => told.step("", format_args!("because nothing else applies")),
+        Why::Field(name) => told.step("", format_args!("because of its {name} field")),
+        Why::Share(parts) => {
+            told.step("", format_args!("because it is of the {}% of {of_whom}", percent(parts)));
+        }
+    }
+    if let (Some(mirror), Some(_)) = (destinations.mirror, destinations.mirror(request.head, 0)) {
+        let (name, percent) = (&snapshot.clusters[mirror.cluster].name, percent(mirror.parts));
+        told.step("", format_args!("a copy of {percent}% of such requests goes to {name}"));
+    }
+}
+
+fn percent(parts: u16) -> f64 {
+    f64::from(parts) * 100.0 / f64::from(PARTS)
+}
+
+/// What happens when an attempt fails.
+fn tell_delivery(told: &mut Told<'_>, route: &Route, head: &RequestHead<'_, '_>) {
+    let retry = &route.retry;
+    let mut repetition = Repetition::of(head.method);
+    if retry.by_key {
+        repetition = repetition.keyed(head.fields.named("Idempotency-Key"));
+    }
+    let may_repeat = match repetition {
+        Repetition::Safe | Repetition::Harmless => "may be repeated",
+        Repetition::Keyed => "may be repeated, for its Idempotency-Key",
+        Repetition::Harmful => "is never repeated once any of it was sent",
+    };
+    let on: Vec<&str> = retry.on.words().collect();
+    let words =
+        format_args!("at most {} attempts, on {}; it {may_repeat}", retry.attempts_max, on.join(", "));
+    match retry.attempts_max {
+        1 => told.step("delivery", format_args!("one attempt")),
+        _ => told.step("delivery", words),
+    }
+    if let (Some(after_ms), Repetition::Safe) = (route.hedge_after_ms, repetition) {
+        told.step(
+            "delivery",
+            format_args!("another endpoint is asked as well after {after_ms} ms of silence"),
+        );
+    }
+    if route.timeout_ms != u64::MAX {
+        told.step("delivery", format_args!("{} ms at the most", route.timeout_ms));
+    }
 }
 
 /// Tells the steps that were gone through, and of the one that refused what it was about.

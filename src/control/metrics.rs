@@ -145,7 +145,8 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     for cluster in view.snapshot.clusters.iter() {
         let sum = |counter: fn(&ClusterMeters) -> &_| cluster.meters.sum(counter);
         let active = sum(|meters| &meters.connections_active);
-        let idle = sum(|meters| &meters.connections_idle);
+        let spare: usize = cluster.endpoints.iter().map(|endpoint| endpoint.spares.count()).sum();
+        let idle = sum(|meters| &meters.connections_idle) + spare as u64;
         upstream.push(([("cluster", &*cluster.name), ("state", "active")], active));
         upstream.push(([("cluster", &*cluster.name), ("state", "idle")], idle));
     }
@@ -154,6 +155,48 @@ fn connections(out: &mut Out<'_>, view: &View) -> fmt::Result {
     out.counters("tollgate_upstream_reuse", "Exchanges that found a waiting connection", &reuses)?;
     let dials = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.dials));
     out.counters("tollgate_upstream_dials", "Connections made to endpoints", &dials)?;
+    let moves = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.moves));
+    out.counters(
+        "tollgate_upstream_moves",
+        "Connections that a shard took from those that wait for any shard",
+        &moves,
+    )?;
+    let retries = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.retries));
+    out.counters("tollgate_retries", "Attempts that followed another one of the same request", &retries)?;
+    let mut hedges = Vec::new();
+    for cluster in view.snapshot.clusters.iter() {
+        let won = cluster.meters.sum(|meters| &meters.hedges_won);
+        let made = cluster.meters.sum(|meters| &meters.hedges);
+        for (result, count) in [("won", won), ("lost", made.saturating_sub(won))] {
+            hedges.push(([("cluster", &*cluster.name), ("result", result)], count));
+        }
+    }
+    hedges.retain(|(_, count)| *count > 0);
+    out.counters(
+        "tollgate_hedges",
+        "Endpoints that were asked besides a silent one, by who answered first",
+        &hedges,
+    )?;
+    let denied = per_cluster(view, |cluster| cluster.meters.sum(|meters| &meters.retries_denied));
+    let help = "Attempts that were not made because cluster.retry_budget was used up";
+    out.counters("tollgate_retries_denied", help, &denied)?;
+    let mut copies = Vec::new();
+    for cluster in view.snapshot.clusters.iter() {
+        let results = [
+            ("answered", cluster.meters.sum(|meters| &meters.mirrored)),
+            ("failed", cluster.meters.sum(|meters| &meters.mirrored_failed)),
+            ("skipped", cluster.meters.sum(|meters| &meters.mirrored_skipped)),
+        ];
+        for (result, count) in results {
+            copies.push(([("cluster", &*cluster.name), ("result", result)], count));
+        }
+    }
+    copies.retain(|(_, count)| *count > 0);
+    out.counters(
+        "tollgate_mirrored_requests",
+        "Copies of requests for this cluster, by what became of them",
+        &copies,
+    )?;
     clusters::metrics(out, view)
 }
 

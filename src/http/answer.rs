@@ -23,6 +23,8 @@ pub struct AnswerHead<'h, 'b> {
     pub announced_length: Option<u64>,
     /// What the `Connection` fields say.
     pub connection: ConnectionOptions,
+    /// How long the endpoint says it keeps an idle connection, in seconds.
+    pub keeps_alive_s: Option<u32>,
     asked: Asked,
     version: Version,
 }
@@ -92,11 +94,13 @@ pub fn parse<'h, 'b>(
     let fields = Fields::classify(response.headers, kinds);
     let mut framing = FramingFields::default();
     let mut connection = ConnectionOptions::default();
+    let mut keeps_alive_s = None;
     for (kind, _, value) in fields.iter() {
         match kind {
             Kind::ContentLength => framing.note_length(value),
             Kind::TransferEncoding => framing.note_coding(value),
             Kind::Connection => connection.add(value),
+            Kind::KeepAlive => keeps_alive_s = keeps_alive_s.or_else(|| timeout_in(value)),
             _ => {}
         }
     }
@@ -106,7 +110,25 @@ pub fn parse<'h, 'b>(
         false => None,
     };
     let framing = if bodiless { Framing::Empty } else { framing.of_answer(version)? };
-    Ok(AnswerHead { status, reason, fields, framing, announced_length, connection, asked, version })
+    Ok(AnswerHead {
+        status,
+        reason,
+        fields,
+        framing,
+        announced_length,
+        connection,
+        keeps_alive_s,
+        asked,
+        version,
+    })
+}
+
+/// The `timeout` of a `Keep-Alive` field, such as `timeout=5, max=100` (RFC 2068 section 19.7.1.1).
+fn timeout_in(value: &[u8]) -> Option<u32> {
+    let parameters = std::str::from_utf8(value).ok()?.split(',').map(str::trim);
+    let mut parts = parameters.filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = parts.find(|(name, _)| name.trim_end().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -134,6 +156,20 @@ mod tests {
             read("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Asked::ForHeadOnly),
             Ok((200, Framing::Empty, true))
         );
+    }
+
+    #[test]
+    fn how_long_an_endpoint_keeps_a_connection() {
+        let keeps = |fields: &str| {
+            let mut storage = Storage::new();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+            parse(head.as_bytes(), Asked::ForAll, &mut storage).unwrap().keeps_alive_s
+        };
+        assert_eq!(keeps("Keep-Alive: timeout=5, max=100\r\n"), Some(5));
+        assert_eq!(keeps("keep-alive: max=100,Timeout = 75\r\n"), Some(75));
+        for nothing in ["", "Keep-Alive: max=5\r\n", "Keep-Alive: timeout=x\r\n", "Keep-Alive: 5\r\n"] {
+            assert_eq!(keeps(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

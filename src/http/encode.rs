@@ -139,6 +139,7 @@ pub fn answer(
         let travels = !matches!(
             kind,
             Kind::HopByHop
+                | Kind::KeepAlive
                 | Kind::Connection
                 | Kind::ContentLength
                 | Kind::TransferEncoding

@@ -27,6 +27,8 @@ pub enum Kind {
     Connection,
     /// Meant for the next hop only (RFC 9110 section 7.6.1): never passed on.
     HopByHop,
+    /// `Keep-Alive`: meant for the next hop too, and read of an endpoint.
+    KeepAlive,
     /// `Expect`.
     Expect,
     /// `Authorization`.
@@ -61,7 +63,7 @@ impl Kind {
             (7, b'u') => (Self::HopByHop, b"upgrade"),
             (9, b'x') => (Self::ApiKey, b"x-api-key"),
             (10, b'c') => (Self::Connection, b"connection"),
-            (10, b'k') => (Self::HopByHop, b"keep-alive"),
+            (10, b'k') => (Self::KeepAlive, b"keep-alive"),
             (11, b't') => (Self::Traceparent, b"traceparent"),
             (12, b'x') if !is_consumer(name) => (Self::RequestId, b"x-request-id"),
             (13, b'a') => (Self::Authorization, b"authorization"),

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-use super::{Shard, audit::Intent, connection::Downstream, listed::Noted};
+use super::{Shard, audit::Intent, connection::Downstream, listed::Noted, patience::Patience};
 
 /// An exchange in progress. Borrows the snapshot it was decided by.
 pub(super) struct Exchange<'s> {
@@ -44,6 +44,8 @@ pub(super) struct Exchange<'s> {
     pub(super) version: Version,
     pub(super) asked: Asked,
     pub(super) repetition: Repetition,
+    /// When the exchange must have ended, on the monotonic clock.
+    pub(super) until_ms: u64,
     /// How the request's body arrives.
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
@@ -122,6 +124,7 @@ impl<'s> Exchange<'s> {
             version: Version::Http11,
             asked: Asked::ForAll,
             repetition: Repetition::Harmful,
+            until_ms: u64::MAX,
             framing: Framing::Empty,
             expects_continue: false,
             keeps_alive: false,
@@ -189,6 +192,16 @@ impl<'s> Exchange<'s> {
         self.asked = if head.method == "HEAD" { Asked::ForHeadOnly } else { Asked::ForAll };
     }
 
+    /// Whether it has taken as long as it may.
+    pub(super) fn is_over(&self, shard: &Shard) -> bool {
+        shard.recent_ms() >= self.until_ms
+    }
+
+    /// How long an endpoint may keep it waiting: `stall_ms` at a time, while the exchange may last.
+    pub(super) fn patience_with_endpoint(&self, stall_ms: u64) -> Patience {
+        Patience::with_endpoint(stall_ms, self.until_ms)
+    }
+
     /// So many bytes of the request's body were read.
     pub(super) fn note_read(&self, bytes: usize) {
         self.body_bytes_in.set(self.body_bytes_in.get() + bytes as u64);
@@ -203,6 +216,12 @@ impl<'s> Exchange<'s> {
     pub(super) fn note_attempt(&self, endpoint: &'s Endpoint) {
         let (attempts, _) = self.attempted.get();
         self.attempted.set((attempts + 1, Some(endpoint)));
+    }
+
+    /// Of several that were asked at once, the answer is that of `endpoint`.
+    pub(super) fn note_answerer(&self, endpoint: &'s Endpoint) {
+        let (attempts, _) = self.attempted.get();
+        self.attempted.set((attempts, Some(endpoint)));
     }
 
     /// The kernel took so many bytes for the client.

@@ -19,6 +19,8 @@ use super::{
 /// Between two looks, in milliseconds. Time-outs are kept to within one of these.
 pub(super) const TICK_MS: u64 = 100;
 const TICK: Duration = Duration::from_millis(TICK_MS);
+/// Deadlines are looked at so many times a tick where routes ask for that.
+const FINE_TICKS: u32 = 10;
 /// Between two rounds when the first left deadlines behind.
 const CATCHING_UP: Duration = Duration::from_millis(1);
 /// Pooled connections are looked at every so many ticks.
@@ -59,7 +61,16 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
                 return;
             }
         }
-        monoio::time::sleep(if rounds.is_behind { CATCHING_UP } else { TICK }).await;
+        if rounds.is_behind {
+            monoio::time::sleep(CATCHING_UP).await;
+        } else if shard.in_force.current().hedges {
+            for _ in 0..FINE_TICKS {
+                monoio::time::sleep(TICK / FINE_TICKS).await;
+                rounds.sweep(shard);
+            }
+        } else {
+            monoio::time::sleep(TICK).await;
+        }
     }
 }
 
@@ -74,6 +85,15 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
+    /// Ends the waits whose time is up.
+    fn sweep(&mut self, shard: &Shard) {
+        let now_ms = shard.clock.now().monotonic_ms();
+        self.is_behind = shard.watches.sweep(now_ms, &mut self.overdue);
+        for place in self.overdue.drain(..) {
+            drop(shard.lobby.leave(place));
+        }
+    }
+
     /// Makes one: clocks, deadlines, pools, counters. Says which phase the process is in.
     pub(super) fn look(&mut self, shard: &Shard) -> Phase {
         shard.clock.follow_wall_clock();
@@ -82,10 +102,8 @@ impl Rounds {
         let now = shard.clock.now();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
         shard.queue.look(now.monotonic_ms());
-        self.is_behind = shard.watches.sweep(now.monotonic_ms(), &mut self.overdue);
-        for place in self.overdue.drain(..) {
-            drop(shard.lobby.leave(place));
-        }
+        self.sweep(shard);
+        shard.pools.borrow_mut().share(shard, now.monotonic_ms());
         if self.made.is_multiple_of(POOL_TICKS) {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());
         }

@@ -138,6 +138,8 @@ struct Shard {
     connections_max: usize,
     /// Refused connections that are being told so.
     farewells: Cell<usize>,
+    /// Copies of requests that are under way.
+    copies: Cell<usize>,
     head_bytes_max: usize,
     /// The `Date` of our own answers, made once a second.
     date: RefCell<[u8; 29]>,
@@ -237,6 +239,7 @@ impl Shard {
             connections: Cell::new(0),
             connections_max: plan.connections_max,
             farewells: Cell::new(0),
+            copies: Cell::new(0),
             head_bytes_max: plan.head_bytes_max,
             date: RefCell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"),
             draining: Cell::new(false),

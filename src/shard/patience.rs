@@ -13,6 +13,8 @@ use crate::stage::snapshot::Timeouts;
 pub(super) struct Patience {
     /// For one wait, and to begin with for all.
     stall_ms: u64,
+    /// When it ends in any case, on the monotonic clock.
+    until_ms: u64,
     /// Bytes per second; none are asked for when zero.
     rate_min: u64,
     waited_ms: Cell<u64>,
@@ -20,14 +22,19 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// With an endpoint: `stall_ms` at a time.
-    pub(super) fn with_endpoint(stall_ms: u64) -> Self {
-        Self { stall_ms, rate_min: 0, waited_ms: Cell::new(0), bytes: Cell::new(0) }
+    /// With an endpoint: `stall_ms` at a time, up to `until_ms`.
+    pub(super) fn with_endpoint(stall_ms: u64, until_ms: u64) -> Self {
+        Self { stall_ms, until_ms, rate_min: 0, waited_ms: Cell::new(0), bytes: Cell::new(0) }
     }
 
     /// With a client, for one message.
     pub(super) fn with_client(timeouts: &Timeouts) -> Self {
-        Self { rate_min: timeouts.body_rate_min, ..Self::with_endpoint(timeouts.body_ms) }
+        Self { rate_min: timeouts.body_rate_min, ..Self::with_endpoint(timeouts.body_ms, u64::MAX) }
+    }
+
+    /// When a wait that begins at `from_ms` has been long enough.
+    pub(super) fn ends_ms(&self, from_ms: u64) -> u64 {
+        (from_ms + self.left_ms()).min(self.until_ms)
     }
 
     /// How long the next wait may be, in milliseconds.
@@ -84,7 +91,7 @@ mod tests {
         assert!((5_000..5_100).contains(&given_up_after(&client(1_000), 1_000, 1)));
         assert_eq!(given_up_after(&client(1_000), 1_000, 1_000), u64::MAX, "just fast enough");
         assert_eq!(given_up_after(&client(0), 1_000, 1), u64::MAX, "no rate is asked for");
-        assert_eq!(given_up_after(&Patience::with_endpoint(5_000), 4_999, 1), u64::MAX);
+        assert_eq!(given_up_after(&Patience::with_endpoint(5_000, u64::MAX), 4_999, 1), u64::MAX);
     }
 
     #[test]

@@ -53,6 +53,14 @@ impl ReadinessSet {
         Ok(epoll::add(&self.0, socket, EventData::new_u64(key.into()), EDGES)?)
     }
 
+    /// Forgets a socket that stays open.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, socket)?)
+    }
+
     /// Asks to be told again what is ready at this socket now.
     ///
     /// # Errors

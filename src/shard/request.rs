@@ -226,6 +226,10 @@ fn decide<'s>(
     }
     let permit = stage::decide(snapshot, &mut desk, meters, &request, &mut exchange.facts, now)?; // … 5 limit  6 balance
     drop(desk);
+    if exchange.facts.route.is_some_and(|route| route.retry.by_key) {
+        let keys = head.fields.named("Idempotency-Key");
+        exchange.repetition = exchange.repetition.keyed(keys);
+    }
     let version =
         exchange.facts.route.and_then(|route| route.membership.as_ref()).map(|known| &known.version);
     if let Some(document) = version.and_then(|version| version.document_at(target.path, head.method)) {

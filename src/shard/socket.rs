@@ -27,10 +27,21 @@ use super::{
 
 /// One connection's socket.
 pub(super) struct Socket {
+    entry: Entry,
     stream: TcpStream,
     watch: Rc<Watch>,
+}
+
+/// A socket's place among those the shard watches, given back when dropped.
+struct Entry {
     key: Key,
     watches: Rc<Watches>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.watches.remove(self.key);
+    }
 }
 
 /// A send that did not get everything out.
@@ -59,7 +70,7 @@ impl Socket {
     /// The system has no room for one more in the readiness set.
     pub(super) fn new(stream: TcpStream, watches: &Rc<Watches>) -> io::Result<Self> {
         let (key, watch) = watches.add(&stream)?;
-        Ok(Self { stream, watch, key, watches: Rc::clone(watches) })
+        Ok(Self { entry: Entry { key, watches: Rc::clone(watches) }, stream, watch })
     }
 
     /// Connects to `address` within `timeout_ms`.
@@ -76,6 +87,15 @@ impl Socket {
         // Nobody answers before they are asked.
         socket.watch.exhausted(Direction::Read);
         Ok(socket)
+    }
+
+    /// Lets go of the connection, which is watched no more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn release(self) -> io::Result<TcpStream> {
+        self.entry.watches.set().remove(&self.stream)?;
+        Ok(self.stream)
     }
 
     /// The socket's deadlines.
@@ -111,7 +131,7 @@ impl Socket {
         if self.watch.turn_is_over() {
             // Others first; the set will say again that there is more.
             self.watch.exhausted(Direction::Read);
-            self.watches.set().repeat(&self.stream, self.key)?;
+            self.entry.watches.set().repeat(&self.stream, self.entry.key)?;
             return Ok(None);
         }
         let spare = block.spare();
@@ -201,7 +221,7 @@ impl Socket {
             match self.try_send(&parts) {
                 Ok(0) => {
                     let from_ms = now_ms();
-                    self.watch.set(Direction::Write, from_ms + patience.left_ms());
+                    self.watch.set(Direction::Write, patience.ends_ms(from_ms));
                     self.writable().await.map_err(|error| SendError { sent, error })?;
                     self.watch.clear(Direction::Write);
                     patience.waited(now_ms() - from_ms);
@@ -234,19 +254,11 @@ impl Socket {
     /// # Errors
     /// The system's.
     pub(super) fn peek(&self) -> io::Result<Option<bool>> {
-        let mut byte = [MaybeUninit::uninit(); 1];
-        loop {
-            match SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK)
-            {
-                Ok(peeked) => return Ok(Some(peeked > 0)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.watch.exhausted(Direction::Read);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
+        let peeked = peek(&self.stream);
+        if matches!(peeked, Ok(None)) {
+            self.watch.exhausted(Direction::Read);
         }
+        peeked
     }
 
     /// Tells the peer that nothing more will be sent.
@@ -261,6 +273,23 @@ impl Socket {
     }
 }
 
+/// Whether the peer of a connection that nobody watches has neither closed it nor sent anything.
+pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(peek(stream), Ok(None))
+}
+
+fn peek(stream: &TcpStream) -> io::Result<Option<bool>> {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    loop {
+        match SockRef::from(stream).recv_with_flags(&mut byte, libc::MSG_DONTWAIT | libc::MSG_PEEK) {
+            Ok(peeked) => return Ok(Some(peeked > 0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Runs of bytes one send takes at the most.
 const PARTS_MAX: usize = 5;
 
@@ -270,11 +299,5 @@ fn skip(parts: &mut [&[u8]], mut count: usize) {
         let skipped = count.min(part.len());
         *part = &part[skipped..];
         count -= skipped;
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.watches.remove(self.key);
     }
 }

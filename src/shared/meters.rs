@@ -25,6 +25,11 @@ impl<T: Default> PerShard<T> {
         &self.0[shard]
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.0.len()
+    }
+
     /// Those of all shards, to be summed.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|padded| &**padded)
@@ -69,9 +74,25 @@ pub struct ClusterMeters {
     pub dials: Counter,
     /// Exchanges that found a pooled connection.
     pub reuses: Counter,
+    /// Attempts that followed another one of the same exchange.
+    pub retries: Counter,
+    /// Those among them that were made while the first endpoint could still answer.
+    pub hedges: Counter,
+    /// Those among these that answered first.
+    pub hedges_won: Counter,
+    /// Attempts that were not made because the budget was used up.
+    pub retries_denied: Counter,
+    /// Copies of requests for other clusters that were answered.
+    pub mirrored: Counter,
+    /// Those that were not.
+    pub mirrored_failed: Counter,
+    /// Those that were not sent for want of room.
+    pub mirrored_skipped: Counter,
+    /// Connections taken from those that wait for any shard.
+    pub moves: Counter,
     /// Connections in use now.
     pub connections_active: Counter,
-    /// Connections in the pool now.
+    /// Connections it keeps to itself for the next exchange.
     pub connections_idle: Counter,
     /// Exchanges by the place of their endpoint; those from the last place on share one count.
     pub by_endpoint: Counters<ENDPOINTS_COUNTED>,

@@ -1,7 +1,6 @@
 //! The crossings: the only state that more than one thread touches.
 //!
-//! Owns every atomic of the program. No locks, no waiting, no I/O, no policy: it knows cells and counters, not routes.
-//! The lock-free parts have loom models in `tests/loom/`, which compile the very same files against loom's atomics.
+//! Every atomic of the program; no locks, no waiting, no I/O, no policy. `tests/loom/` compiles the very same files.
 //!
 //! | crossing | written by | read by | bound | ordering |
 //! |---|---|---|---|---|
@@ -10,6 +9,7 @@
 //! | [`callers`] | its own shard | control | 512 names per table | release/acquire on a name's key |
 //! | [`load`] | every shard; control, what fades | every shard, metrics | two words per endpoint | relaxed: counts, not messages |
 //! | [`standing`] | control; shards what cannot wait | every shard, control | four words per endpoint | relaxed: each a fact by itself |
+//! | [`spares`] | every shard | every shard, metrics | `idle_connections` per endpoint | crossbeam's: a connection is handed over whole |
 //! | [`counter`] | its own shard | control | fixed per shard | relaxed, single writer, no read-modify-write |
 //! | [`lifecycle`] | control, each shard its own part | shards, control | a few words | release/acquire |
 //! | [`audit_ring`] | its own shard; news by the audit writer | audit writer; its own shard | `audit.ring` bytes per shard | rtrb's; `SeqCst` fences in [`bell`] |
@@ -33,6 +33,7 @@ pub mod record;
 pub mod region;
 pub mod revoked;
 pub mod sample;
+pub mod spares;
 pub mod standing;
 mod sync;
 mod tally;

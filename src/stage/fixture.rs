@@ -8,6 +8,7 @@ use crate::shared::{
     key_table::KeyTable,
     load::Load,
     meters::PerShard,
+    spares::Spares,
     standing::{Standing, UNBOUNDED, WEIGHT_UNIT},
 };
 
@@ -18,6 +19,7 @@ use super::{
     consumer::Consumers,
     headroom::{Ceilings, Priority},
     limit::{By, Exempt, Limit, Mode, Quota, Refund},
+    retry::{Allowance, Policy},
     route::{Methods, Route, RouteTable},
     snapshot::{Snapshot, Timeouts},
 };
@@ -41,6 +43,10 @@ pub(crate) fn route(path: &str, index: u16) -> Route {
         refund: Refund::Never,
         places: None,
         cluster: 0,
+        destinations: None,
+        timeout_ms: u64::MAX,
+        retry: Policy::USUAL,
+        hedge_after_ms: None,
         priority: Priority::Normal,
         body_bytes_max: 1_000,
         is_audited: false,
@@ -83,6 +89,7 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
         weight,
         in_flight_max: UNBOUNDED,
         identity: index as u64,
+        spares: Arc::new(Spares::new(16)),
         load: Arc::new(Load::new()),
         standing: Arc::new(Standing::new(weight * WEIGHT_UNIT, UNBOUNDED)),
         meters: Arc::new(PerShard::new(1)),
@@ -101,7 +108,10 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
         connect_timeout_ms: 1_000,
         response_timeout_ms: 15_000,
         idle_timeout_ms: 4_000,
+        age_max_ms: 600_000,
         idle_max: 16,
+        retries: Allowance { percent: 20, floor_milli: 10_000 },
+        budgets: Arc::new(PerShard::new(1)),
         endpoints: endpoints.collect(),
         meters: Arc::new(PerShard::new(1)),
     }
@@ -131,6 +141,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         fields_max: 100,
         logs_agents: false,
         listed: Default::default(),
+        hedges: false,
         log_sample_percent: 100,
         timed_percent: 1,
     }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod balance;
 pub mod client;
 pub mod consumer;
+pub mod destination;
 pub mod headroom;
 pub mod limit;
 pub mod listed;
@@ -34,6 +35,7 @@ use crate::{
 use self::{
     auth::{Caller, TokenCache},
     balance::{Cluster, NoPermit, Permit, Wish},
+    destination::PARTS,
     headroom::Headroom,
     limit::{Admission, Place, Scratch, Standings},
     refusal::{Code, Refusal},
@@ -93,6 +95,8 @@ pub struct Facts<'s> {
     pub caller: Option<Caller<'s>>,
     /// What the limits said.
     pub admission: Admission<'s>,
+    /// The cluster that gets a copy of it.
+    pub mirror: Option<usize>,
     /// The places it takes among the requests under way: of its route, of its consumer.
     pub places: [Option<Place<'s>>; 2],
     /// When the steps began, if somebody wants to know.
@@ -131,7 +135,7 @@ pub fn decide<'s>(
             *held = Some(places.take().ok_or(Refusal::quota("in_flight", 1))?);
         }
     }
-    let cluster = snapshot.cluster_of(route);
+    let cluster = &snapshot.clusters[destination(route, request, desk, facts)];
     let affinity = balance::affinity(cluster, request, facts.caller.as_deref());
     let early = if cluster.is_bounded() { Some(endpoint(cluster, affinity, desk, facts)?) } else { None };
     facts.admission = limit::admit(
@@ -148,6 +152,14 @@ pub fn decide<'s>(
         Some(permit) => Ok(permit),
         None => endpoint(cluster, affinity, desk, facts),
     }
+}
+
+/// The place of the cluster that the request goes to; notes which one gets a copy.
+fn destination(route: &Route, request: &Request<'_>, desk: &mut Desk, facts: &mut Facts<'_>) -> usize {
+    let Some(destinations) = &route.destinations else { return route.cluster };
+    facts.mirror = destinations.mirror(request.head, desk.rng.u16(..PARTS));
+    let consumer = facts.caller.as_ref().map(|caller| &*caller.consumer);
+    destinations.choose(request.head, consumer, request.client_ip, route.cluster).0
 }
 
 /// A place at an endpoint of `cluster`.

@@ -143,6 +143,7 @@ fn the_steps_are_told_in_words() {
          body        at most 10485760 bytes\n\
          limit       5000/1s by ip, which is 2001:db8::/64\n\
          cluster     main, to one of {address}\n\
+         delivery    at most 2 attempts, on unreachable, stale; it may be repeated\n\
          forwarded\n"
     );
     assert_eq!(told(&output), expected, "{}", said(&output));

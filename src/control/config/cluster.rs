@@ -10,7 +10,7 @@ use super::{
     issue::Issues,
     limits::is_field_name,
     reader::{Field, Section},
-    values::{defaulted, duration_ms, number, one_of, optional_number},
+    values::{defaulted, duration_ms, number, one_of, optional_number, percent},
 };
 
 /// What the operator wrote.
@@ -23,6 +23,9 @@ pub(super) struct Cluster {
     response_timeout_ms: u64,
     idle_timeout_ms: u64,
     idle_connections: u64,
+    age_max_ms: u64,
+    retry_percent: u64,
+    retry_floor: u64,
     care: care::Written,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) endpoints_file: Option<Field<String>>,
@@ -46,6 +49,9 @@ pub struct ClusterPlan {
     pub response_timeout_ms: u64,
     pub idle_timeout_ms: u64,
     pub idle_connections: usize,
+    pub age_max_ms: u64,
+    pub retry_percent: u32,
+    pub retry_floor: u64,
     pub trip: Trip,
     pub care: Care,
     pub endpoints: Vec<EndpointPlan>,
@@ -60,6 +66,7 @@ impl ClusterPlan {
 }
 
 const MILLISECOND: u64 = 1;
+const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 /// More in flight at one endpoint than there can be connections to its address.
@@ -75,6 +82,9 @@ pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
         response_timeout_ms: duration_ms(&mut section, "response_timeout", MILLISECOND..=DAY, issues),
         idle_timeout_ms: duration_ms(&mut section, "idle_timeout", MILLISECOND..=DAY, issues),
         idle_connections: number(&mut section, "idle_connections", 0..=1_000_000, issues),
+        age_max_ms: duration_ms(&mut section, "connection_age", SECOND..=366 * DAY, issues),
+        retry_percent: percent(&mut section, "retry_budget", 0..=100, issues),
+        retry_floor: number(&mut section, "retry_floor", 0..=1_000_000, issues),
         care: care::read(&mut section, issues),
         endpoints: section
             .sections("endpoints")
@@ -112,6 +122,9 @@ pub(super) fn plan(cluster: &Cluster, directory: &Path, issues: &Issues) -> Opti
         response_timeout_ms: cluster.response_timeout_ms,
         idle_timeout_ms: cluster.idle_timeout_ms,
         idle_connections: usize::try_from(cluster.idle_connections).unwrap_or(usize::MAX),
+        age_max_ms: cluster.age_max_ms,
+        retry_percent: u32::try_from(cluster.retry_percent).unwrap_or(100),
+        retry_floor: cluster.retry_floor,
         trip,
         care,
         endpoints,

@@ -11,6 +11,7 @@ use crate::{
     shared::{
         load::Load,
         meters::PerShard,
+        spares::Spares,
         standing::{Standing, WEIGHT_UNIT},
     },
     stage::{
@@ -18,8 +19,10 @@ use crate::{
         balance::{self, Cluster, Endpoint},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
+        destination::Destinations,
         headroom::Ceilings,
         limit::Limit,
+        retry::Allowance,
         route::{Route, RouteTable},
         snapshot::{Snapshot, Timeouts},
     },
@@ -33,6 +36,7 @@ use super::{
     },
     cluster::ClusterPlan,
     consumer::{ApiKeyPlan, ConsumerPlan},
+    destination::DestinationsPlan,
     plan::{KeySetPlan, LogSink, Plan, RoutePlan},
     tables::{Workshop, places},
     versions,
@@ -144,7 +148,8 @@ fn build(
     let routes = plan.routes.into_iter().zip(memberships).enumerate();
     let routes = routes
         .map(|(index, (plan, membership))| Route { membership, ..route(index, plan, workshop, inheritance) });
-    let routes = routes.collect();
+    let routes: Vec<Route> = routes.collect();
+    let hedges = routes.iter().any(|route| route.hedge_after_ms.is_some());
     Ok(Snapshot {
         generation: before.map_or(1, |before| before.generation + 1),
         routes: RouteTable::new(routes).into(),
@@ -168,6 +173,7 @@ fn build(
             critical_percent: plan.bounds.critical_percent,
         },
         keepalive_requests: plan.bounds.keepalive_requests,
+        hedges,
         fields_max: plan.bounds.headers_max,
         log_sample_percent: plan.log.sample_percent,
         listed: plan.log.lists,
@@ -272,11 +278,14 @@ fn cluster(
     inheritance: Inheritance<'_>,
 ) -> Cluster {
     let before = inheritance.cluster(&plan.name);
+    let idle = IdleShares::of(plan.idle_connections, inheritance.shards);
     let mut endpoints = Vec::new();
     let all = locate(plan, addresses);
     let count = all.len();
     for (place, located) in all.into_iter().enumerate() {
         let known = inheritance.endpoint(&plan.name, located.address);
+        let spares = known.map(|known| &known.spares).filter(|spares| spares.capacity() == idle.spare);
+        let spares = spares.map_or_else(|| Arc::new(Spares::new(idle.spare)), Arc::clone);
         let newcomer = Endpoint {
             address: located.address,
             index: place_of(place),
@@ -286,6 +295,7 @@ fn cluster(
             identity: SipHasher13::new().hash(located.name.as_bytes()).h1,
             name: located.name.into(),
             host: located.host.map(Into::into),
+            spares,
             load: Arc::new(Load::new()),
             standing: Arc::new(Standing::new(
                 first_weight(plan, located.weight, before),
@@ -319,7 +329,16 @@ fn cluster(
         connect_timeout_ms: plan.connect_timeout_ms,
         response_timeout_ms: plan.response_timeout_ms,
         idle_timeout_ms: plan.idle_timeout_ms,
-        idle_max: plan.idle_connections,
+        age_max_ms: plan.age_max_ms,
+        idle_max: idle.own,
+        retries: Allowance {
+            percent: plan.retry_percent,
+            floor_milli: (plan.retry_floor * 1_000).div_ceil(inheritance.shards.max(1) as u64),
+        },
+        budgets: before.map_or_else(
+            || Arc::new(PerShard::new(inheritance.shards)),
+            |before| Arc::clone(&before.budgets),
+        ),
         endpoints: endpoints.into(),
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
@@ -336,8 +355,8 @@ fn first_weight(plan: &ClusterPlan, weight: u32, before: Option<&Cluster>) -> u3
 fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inheritance<'_>) -> Route {
     let before = inheritance.route(&plan.name);
     let limits = workshop.limits(plan.limits, inheritance.limits(&plan.name));
+    let name: Box<str> = plan.name.into();
     Route {
-        name: plan.name.into(),
         index: place_of(index),
         host: plan.host.map(Into::into),
         path: plan.path.into(),
@@ -352,15 +371,49 @@ fn route(index: usize, plan: RoutePlan, workshop: Workshop<'_>, inheritance: Inh
         refund: plan.refund,
         places: places(plan.in_flight, before.and_then(|before| before.places.as_ref())),
         cluster: plan.cluster,
+        destinations: destinations(plan.destinations, &name),
+        timeout_ms: plan.delivery.timeout_ms.unwrap_or(u64::MAX),
+        retry: plan.delivery.retry,
+        hedge_after_ms: plan.delivery.hedge_after_ms,
         priority: plan.priority,
         body_bytes_max: plan.body_bytes_max,
         is_audited: plan.audit,
         version: plan.version.into(),
         membership: None,
         objective: plan.objective,
+        name,
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
     }
+}
+
+/// Where the connections wait that an endpoint may have idle.
+struct IdleShares {
+    /// With each shard.
+    own: usize,
+    /// Where every shard finds them.
+    spare: usize,
+}
+
+/// Connections that one of several shards keeps to itself, per endpoint.
+const IDLE_OWN_MAX: usize = 32;
+
+impl IdleShares {
+    fn of(idle_max: usize, shards: usize) -> Self {
+        let own = if shards == 1 { idle_max } else { IDLE_OWN_MAX.min(idle_max / 2) };
+        Self { own, spare: idle_max - own }
+    }
+}
+
+fn destinations(plan: DestinationsPlan, route: &str) -> Option<Box<Destinations>> {
+    (!plan.is_empty()).then(|| {
+        Box::new(Destinations {
+            by_header: plan.by_header.into(),
+            split: plan.split.into(),
+            mirror: plan.mirror,
+            hasher: Destinations::hasher(route),
+        })
+    })
 }
 
 /// Places fit sixteen bits: a file with more routes than that is not one a person wrote, and the highest

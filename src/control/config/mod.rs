@@ -13,6 +13,8 @@ pub mod cluster;
 pub mod compile;
 pub mod consumer;
 pub mod defaults;
+pub mod delivery;
+pub mod destination;
 pub mod endpoints;
 mod file;
 mod issue;

@@ -40,6 +40,8 @@ use super::{
     audit::{self, AuditPlan},
     cluster::{self, ClusterPlan},
     consumer::{self, ConsumerPlan},
+    delivery::{self, DeliveryPlan},
+    destination::{self, DestinationsPlan},
     file::{File, Route as FileRoute},
     issue::Issues,
     keys::{Secrets, key_set},
@@ -165,6 +167,8 @@ pub struct RoutePlan {
     pub in_flight: Option<u32>,
     pub refund: Refund,
     pub cluster: usize,
+    pub delivery: DeliveryPlan,
+    pub destinations: DestinationsPlan,
     pub priority: Priority,
     pub body_bytes_max: u64,
     pub audit: bool,
@@ -449,6 +453,9 @@ fn route(
 ) -> Option<RoutePlan> {
     let access = access::plan(route, &names.key_sets, issues);
     let cluster = route.cluster.as_ref().and_then(|name| refer(name, &names.clusters, "cluster", issues));
+    let delivery = delivery::plan(&route.delivery, issues);
+    let destinations =
+        destination::plan(&route.destinations, route.cluster.as_ref(), &names.clusters, issues);
     let priority =
         one_of(&route.priority, &[("normal", Priority::Normal), ("critical", Priority::Critical)], issues);
     if route.limits.len() > LIMITS_MAX {
@@ -472,6 +479,8 @@ fn route(
         in_flight: route.in_flight.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         refund: refund?,
         cluster: cluster?,
+        delivery: delivery?,
+        destinations: destinations?,
         priority: priority?,
         body_bytes_max: route.body_bytes_max.unwrap_or(body_bytes_max),
         audit: route.audit.as_ref().is_some_and(|audit| audit.value),

@@ -99,6 +99,56 @@ fn each_mistake_names_its_line_and_key_and_what_would_be_right() {
             "4: listen.admin: others can reach this address: set listen.admin_token_file",
         ),
         (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nretry = { on = [\"503\", \"stail\"] }",
+            "22: route[0].retry.on[1]: \"stail\" is not one of \"unreachable\", \"stale\"",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nretry = { on = [\"503\", \"503\"] }",
+            "22: route[0].retry.on[1]: \"503\" stands on line 22 already",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nretry = { attempts = 6 }",
+            "22: route[0].retry.attempts: \"6\" is not a number from 1 to 5",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nhedge = { after = \"50ms\" }\nretry = { attempts = 1 }",
+            "22: route[0].hedge: it is a second attempt, and retry.attempts allows one",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nhedge = {}",
+            "22: route[0].hedge.after: is missing",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\ntimeout = \"0s\"",
+            "22: route[0].timeout: \"0s\" is out of range",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nsplit = [{ cluster = \"payment\", share = \"5%\" }]",
+            "22: route[0].split[0].cluster: no cluster is named \"payment\"; did you mean \"payments\"?",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nsplit = [{ cluster = \"payments\", share = \"5%\" }]",
+            "22: route[0].split[0].cluster: the cluster stands on line 21 too; it gets what is left",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nmirror = { cluster = \"payments\", share = \"0%\" }",
+            "22: route[0].mirror.share: \"0%\" is not a share from \"0.01%\"",
+        ),
+        (
+            "cluster = \"payments\"",
+            "cluster = \"payments\"\nby_header = [{ name = \"X Y\", value = \"a\", cluster = \"payments\" }]",
+            "22: route[0].by_header[0].name: \"X Y\" is not the name of a header",
+        ),
+        (
             "jwt = \"partners\"",
             "jwt = \"partner\"",
             "18: route[0].jwt: no jwt is named \"partner\"; did you mean \"partners\"?",

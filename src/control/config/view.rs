@@ -6,6 +6,7 @@ use crate::{
     shared::standing::UNBOUNDED,
     stage::{
         balance::{Faults, Probe, Question},
+        destination::{PARTS, Share},
         headroom::Priority,
         limit::{Mode, Refund},
     },
@@ -73,6 +74,9 @@ pub fn view(plan: &Plan) -> Value {
                 "response_timeout_ms": cluster.response_timeout_ms,
                 "idle_timeout_ms": cluster.idle_timeout_ms,
                 "idle_connections": cluster.idle_connections,
+                "connection_age_ms": cluster.age_max_ms,
+                "retry_budget": format!("{}%", cluster.retry_percent),
+                "retry_floor": cluster.retry_floor,
                 "endpoints": endpoints,
                 "endpoints_file": cluster.list.as_ref().map(|list| &list.path),
             })
@@ -106,6 +110,18 @@ pub fn view(plan: &Plan) -> Value {
                 },
                 "in_flight": route.in_flight,
                 "cluster": plan.clusters[route.cluster].name,
+                "by_header": route.destinations.by_header.iter().map(|rule| json!({
+                    "name": rule.name, "value": rule.value, "cluster": plan.clusters[rule.cluster].name,
+                })).collect::<Vec<_>>(),
+                "split": route.destinations.split.iter().map(|part| share(plan, part)).collect::<Vec<_>>(),
+                "mirror": route.destinations.mirror.as_ref().map(|part| share(plan, part)),
+                "timeout_ms": route.delivery.timeout_ms,
+                "hedge_after_ms": route.delivery.hedge_after_ms,
+                "retry": {
+                    "attempts": route.delivery.retry.attempts_max,
+                    "on": route.delivery.retry.on.words().collect::<Vec<_>>(),
+                    "idempotency_key": route.delivery.retry.by_key,
+                },
                 "priority": match route.priority {
                     Priority::Normal => "normal",
                     Priority::Critical => "critical",
@@ -195,6 +211,11 @@ fn probe_view(probe: &Probe) -> Value {
         "rise": probe.rise,
         "fall": probe.fall,
     })
+}
+
+fn share(plan: &Plan, share: &Share) -> Value {
+    let percent = f64::from(share.parts) * 100.0 / f64::from(PARTS);
+    json!({ "cluster": plan.clusters[share.cluster].name, "share": format!("{percent}%") })
 }
 
 fn api_view(api: &ApiPlan) -> Value {

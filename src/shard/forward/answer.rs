@@ -23,14 +23,18 @@ use crate::{
     },
 };
 
-use super::super::{
-    Shard,
-    audit::{End, WITHHELD},
-    connection::Next,
-    exchange::Exchange,
-    patience::Patience,
-    socket::{SendError, Socket},
-    watch::Direction,
+use super::{
+    super::{
+        Shard,
+        audit::{End, WITHHELD},
+        connection::Next,
+        exchange::Exchange,
+        patience::Patience,
+        socket::{SendError, Socket},
+        watch::Direction,
+    },
+    again::Again,
+    pool,
 };
 
 /// Interim answers one exchange may have; an endpoint that sends more is broken.
@@ -54,6 +58,8 @@ pub(super) struct Download<'a, 's> {
     /// not needed again.
     pub(super) out: &'a mut Block,
     pub(super) response_timeout_ms: u64,
+    /// Who says whether the client gets this answer; without it, it does.
+    pub(super) again: Option<&'a Again<'a, 's>>,
     /// With the client, which has to take it.
     pub(super) patience: Patience,
 }
@@ -64,8 +70,8 @@ pub(super) enum DownloadEnd {
     Complete {
         status: u16,
         next: Next,
-        /// Whether the endpoint's connection can serve again.
-        upstream_reusable: bool,
+        /// How long the endpoint keeps its connection, in milliseconds, if that can serve again.
+        upstream_kept_ms: Option<u64>,
     },
     /// The endpoint broke off after the client had been sent some of it.
     Cut { status: u16, reason: &'static str, termination: Termination, next: Next },
@@ -90,6 +96,8 @@ impl Download<'_, '_> {
             self.block.consume(head_bytes);
             match passage {
                 Passage::Interim(status) => {
+                    // The request is no longer there to be sent again.
+                    self.again = None;
                     self.exchange.status_sent.set(status);
                     if !self.out.unread().is_empty()
                         && let Err(failed) = self.send([self.out.unread()]).await
@@ -140,11 +148,16 @@ impl Download<'_, '_> {
     /// Decides about the head at the front of the block, and writes what the client gets to see of it.
     fn encode_head(&mut self, head_bytes: usize, request_finished: bool) -> Result<Passage, Cause> {
         let exchange = self.exchange;
-        self.out.clear();
         exchange.answered_us.set(self.shard.clock.recent().monotonic_us);
         let mut storage = Storage::new();
         let head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
             .map_err(|error| Cause::Invalid(error.0))?;
+        if let (Some(again), true) = (self.again, request_finished)
+            && again.is_wanted(head.status)
+        {
+            return Err(Cause::Status(head.status));
+        }
+        self.out.clear();
         if head.is_interim() {
             // RFC 9110 section 15.2: not for an HTTP/1.0 client.
             if exchange.version == Version::Http11 {
@@ -171,8 +184,8 @@ impl Download<'_, '_> {
         let lines = exchange.answer_lines();
         encode::answer(self.out, &head, leaving, exchange.request_id.as_bytes(), lines, persistence)
             .map_err(|_| HEAD_TOO_LONG)?;
-        let (status, arriving, keeps_alive) = (head.status, head.framing, head.keeps_alive());
-        Ok(Passage::Final(FinalAnswer { status, arriving, leaving, persistence, keeps_alive }))
+        let (status, arriving, kept_ms) = (head.status, head.framing, pool::kept_ms(&head));
+        Ok(Passage::Final(FinalAnswer { status, arriving, leaving, persistence, kept_ms }))
     }
 
     /// Passes on the body behind a head that is written but not yet sent.
@@ -258,7 +271,9 @@ impl Download<'_, '_> {
                 Ok(0) => return cut("endpoint closed within its answer"),
                 Ok(_) => filled_up = self.block.room() == 0,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return ended("endpoint stalled within its answer", Termination::EndpointStalled);
+                    let is_over = self.exchange.is_over(self.shard);
+                    let reason = if is_over { "route.timeout" } else { "endpoint stalled within its answer" };
+                    return ended(reason, Termination::EndpointStalled);
                 }
                 Err(_) => return cut("endpoint broke off its answer"),
             }
@@ -273,7 +288,7 @@ impl Download<'_, '_> {
                 Persistence::Close => Next::CloseAfterLinger,
             },
             // Whatever follows the answer was not asked for.
-            upstream_reusable: finished && answer.keeps_alive && self.block.unread().is_empty(),
+            upstream_kept_ms: answer.kept_ms.filter(|_| finished && self.block.unread().is_empty()),
         }
     }
 
@@ -290,8 +305,13 @@ impl Download<'_, '_> {
         if filled_up && let Some(received) = self.upstream.try_recv(self.block, usize::MAX)? {
             return Ok(received);
         }
-        let until_ms = self.shard.clock.now().monotonic_ms() + self.response_timeout_ms;
-        self.upstream.watch().set(Direction::Read, until_ms);
+        let now_ms = self.shard.clock.now().monotonic_ms();
+        let until_ms = self.exchange.until_ms;
+        if now_ms >= until_ms {
+            // Bytes that are there already would go on for ever.
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.upstream.watch().set(Direction::Read, (now_ms + self.response_timeout_ms).min(until_ms));
         let received = self.upstream.recv(self.block, usize::MAX).await;
         self.shard.clock.now();
         received
@@ -321,6 +341,6 @@ struct FinalAnswer {
     /// How it goes to the client.
     leaving: Framing,
     persistence: Persistence,
-    /// Whether the endpoint keeps its connection open.
-    keeps_alive: bool,
+    /// How long the endpoint keeps its connection open, in milliseconds, if it does.
+    kept_ms: Option<u64>,
 }

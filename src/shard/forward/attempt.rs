@@ -31,7 +31,9 @@ use super::{
         socket::{SendError, Socket},
         watch::Direction,
     },
+    again::Again,
     answer::{Download, DownloadEnd},
+    hedge::{self, Race},
     pool::{Lease, Look, Source},
     upload::{Upload, UploadFault},
 };
@@ -44,6 +46,10 @@ pub(super) struct Attempt<'a, 's> {
     pub(super) endpoint: &'s Endpoint,
     /// How closely a kept connection is looked at.
     pub(super) look: Look,
+    /// What may become of an answer that nobody wants.
+    pub(super) again: Again<'a, 's>,
+    /// The place of the endpoint whose answer it is: another one if that was asked as well and was faster.
+    pub(super) answered_by: Cell<u16>,
 }
 
 /// How an attempt ended.
@@ -58,7 +64,7 @@ pub(super) enum Ending {
     Failed(Failure),
 }
 
-impl Attempt<'_, '_> {
+impl<'s> Attempt<'_, 's> {
     /// Makes the attempt. Also says how long the endpoint was involved, in microseconds.
     pub(super) async fn run(
         &self,
@@ -75,27 +81,51 @@ impl Attempt<'_, '_> {
         let lease = match self.connect(source).await {
             Ok(lease) => lease,
             Err(failure) => {
-                self.note(Finding::Failed(failure.cause), None);
+                self.note(self.endpoint, Finding::Failed(failure.cause), None);
                 return (Ending::Failed(failure), 0);
             }
         };
-        let connections = self.endpoint.meters.of(shard.index);
-        match lease.carrier {
-            Carrier::Fresh => connections.fresh.add(1),
-            Carrier::Reused => connections.reused.add(1),
-        }
         let started = shard.clock.recent();
         // What is still to come of the body comes at the client's pace.
         let at_once = upload.is_finished();
-        let (end, sent) =
-            self.exchange_messages(downstream, upload, request, &mut block, lease.socket()).await;
+        let mut sending = self.send_beginning(request, lease.socket()).await;
+        let mut winner = (lease, self.endpoint, None);
+        if sending == Sending::Done && upload.is_finished() && upload.is_resendable() {
+            match hedge::race(self, winner.0.socket(), request).await {
+                Race::First => {}
+                Race::Rival { permit, lease } => {
+                    self.answered_by.set(permit.endpoint().index);
+                    // How long it would have been silent nobody knows, but not less than this.
+                    let silent_us = shard.clock.recent().since_us(started);
+                    self.note(self.endpoint, Finding::Unknown, Some(silent_us));
+                    // The first one's connection closes here, and nobody reads what it may still say.
+                    winner = (lease, permit.endpoint(), Some(permit));
+                }
+                Race::Nobody => sending = Sending::Failed(Cause::TimedOut, Sent::Something),
+            }
+        }
+        let (lease, endpoint, rival) = winner;
+        let (end, sent) = match sending {
+            Sending::Failed(cause, sent) => {
+                (Transfer::Answer(DownloadEnd::None { cause, answered: Answered::No }), sent)
+            }
+            Sending::Done | Sending::Closed => {
+                let is_closed = sending == Sending::Closed;
+                let socket = lease.socket();
+                let messages =
+                    self.exchange_messages(downstream, upload, request, &mut block, socket, is_closed);
+                (messages.await, Sent::Something)
+            }
+        };
         let upstream_us = shard.clock.recent().since_us(started);
         let answered_us = self.exchange.answered_us.get().checked_sub(started.monotonic_us);
-        self.note(end.finding(lease.carrier), at_once.then_some(answered_us.unwrap_or(upstream_us)));
+        // Of another one that was asked later this would not be the wait.
+        let waited_us = (at_once && rival.is_none()).then_some(answered_us.unwrap_or(upstream_us));
+        self.note(endpoint, end.finding(lease.carrier), waited_us);
         let ending = match end {
-            Transfer::Answer(DownloadEnd::Complete { status, next, upstream_reusable }) => {
-                if upstream_reusable {
-                    lease.keep(shard, self.cluster, self.endpoint);
+            Transfer::Answer(DownloadEnd::Complete { status, next, upstream_kept_ms }) => {
+                if let Some(kept_ms) = upstream_kept_ms {
+                    lease.keep(shard, self.cluster, endpoint, kept_ms);
                 }
                 Ending::Answered { status, reason: "", termination: Termination::Complete, next }
             }
@@ -119,18 +149,19 @@ impl Attempt<'_, '_> {
         (ending, upstream_us)
     }
 
-    /// Takes note of what the endpoint is like.
-    fn note(&self, finding: Finding, waited_us: Option<u64>) {
-        balance::note(self.cluster, self.endpoint, self.shard.index, finding, waited_us);
+    /// Takes note of what an endpoint is like.
+    fn note(&self, endpoint: &Endpoint, finding: Finding, waited_us: Option<u64>) {
+        balance::note(self.cluster, endpoint, self.shard.index, finding, waited_us);
     }
 
-    async fn connect(&self, source: Source) -> Result<Lease<'_>, Failure> {
+    async fn connect(&self, source: Source) -> Result<Lease<'s>, Failure> {
         if source == Source::PoolFirst
             && let Some(lease) = Lease::from_pool(self.shard, self.cluster, self.endpoint, self.look)
         {
             return Ok(lease);
         }
-        let dialled = Lease::dial(self.shard, self.cluster, self.endpoint).await;
+        let left_ms = self.exchange.until_ms.saturating_sub(self.shard.recent_ms());
+        let dialled = Lease::dial(self.shard, self.cluster, self.endpoint, left_ms).await;
         self.shard.clock.now();
         dialled.map_err(|_| Failure {
             sent: Sent::Nothing,
@@ -140,7 +171,26 @@ impl Attempt<'_, '_> {
         })
     }
 
-    /// Sends the request and passes the answer on. Also says whether any of the request was sent.
+    /// When an answer must have begun that is waited for from now on.
+    pub(super) fn answer_due_ms(&self) -> u64 {
+        (self.shard.recent_ms() + self.cluster.response_timeout_ms).min(self.exchange.until_ms)
+    }
+
+    /// Sends the head, with what came with it of the body.
+    async fn send_beginning(&self, request: &Block, upstream: &Socket) -> Sending {
+        let patience = self.exchange.patience_with_endpoint(self.cluster.response_timeout_ms);
+        match upstream.send_all([request.unread()], &patience, || self.shard.recent_ms()).await {
+            Ok(()) => Sending::Done,
+            Err(SendError { sent: 1.., error }) if error.kind() != io::ErrorKind::TimedOut => Sending::Closed,
+            Err(SendError { sent, error }) => {
+                let cause =
+                    if error.kind() == io::ErrorKind::TimedOut { Cause::TimedOut } else { Cause::Broken };
+                Sending::Failed(cause, if sent == 0 { Sent::Nothing } else { Sent::Something })
+            }
+        }
+    }
+
+    /// Sends the rest of the request and passes the answer on.
     async fn exchange_messages(
         &self,
         downstream: &mut Downstream,
@@ -148,24 +198,13 @@ impl Attempt<'_, '_> {
         request: &mut Block,
         block: &mut Block,
         upstream: &Socket,
-    ) -> (Transfer, Sent) {
+        endpoint_closed: bool,
+    ) -> Transfer {
         let shard = self.shard;
         let stall_ms = self.cluster.response_timeout_ms;
-        let first = upstream
-            .send_all([request.unread()], &Patience::with_endpoint(stall_ms), || shard.recent_ms())
-            .await;
-        let endpoint_closed = match first {
-            Ok(()) => false,
-            Err(SendError { sent: 1.., error }) if error.kind() != io::ErrorKind::TimedOut => true,
-            Err(SendError { sent, error }) => {
-                let cause =
-                    if error.kind() == io::ErrorKind::TimedOut { Cause::TimedOut } else { Cause::Broken };
-                let sent = if sent == 0 { Sent::Nothing } else { Sent::Something };
-                return (Transfer::Answer(DownloadEnd::None { cause, answered: Answered::No }), sent);
-            }
-        };
         let finished = Cell::new(upload.is_finished() && !endpoint_closed);
         let Downstream { socket, block: client_block, requests, .. } = downstream;
+        let again = (upload.is_finished() && upload.is_resendable()).then_some(&self.again);
         let download = Download {
             shard,
             exchange: self.exchange,
@@ -175,14 +214,12 @@ impl Attempt<'_, '_> {
             block,
             out: request,
             response_timeout_ms: stall_ms,
+            again,
             patience: Patience::with_client(&self.exchange.snapshot.timeouts),
         };
         let answer = download.run(|| finished.get());
-        let expect_answer = || {
-            let until_ms = shard.recent_ms() + stall_ms;
-            upstream.watch().set(Direction::Read, until_ms);
-        };
-        let transfer = match client_block {
+        let expect_answer = || upstream.watch().set(Direction::Read, self.answer_due_ms());
+        match client_block {
             Some(client_block) if !upload.is_finished() && !endpoint_closed => {
                 upstream.watch().clear(Direction::Read);
                 let relay = upload.relay(shard, self.exchange, socket, client_block, upstream, stall_ms);
@@ -202,13 +239,22 @@ impl Attempt<'_, '_> {
                 expect_answer();
                 Transfer::Answer(answer.await)
             }
-        };
-        (transfer, Sent::Something)
+        }
     }
 }
 
 /// Why an answer is cut although the endpoint went on with it.
 const CLIENT_BROKE_OFF: &str = "client broke off its body within its answer";
+
+/// What became of the first write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// All of it is out.
+    Done,
+    /// The endpoint took some and closed. It may have answered all the same.
+    Closed,
+    Failed(Cause, Sent),
+}
 
 /// How the messages of one attempt went.
 enum Transfer {

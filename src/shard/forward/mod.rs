@@ -1,22 +1,24 @@
 //! Steps 7 and 8: carry the request to an endpoint and its answer back.
 //!
-//! Attempts follow one another until one is answered, or until another could pay twice; what may follow
-//! what stands in `stage/retry.rs`. Bodies stream in both directions at once, so an endpoint may answer
+//! Attempts follow one another until one is answered, or until another could pay twice or would be too many;
+//! what may follow what stands in `stage/retry/`. Bodies stream in both directions at once, so an endpoint may answer
 //! before it has read everything.
 
+mod again;
 mod answer;
 mod attempt;
+mod hedge;
+mod mirror;
 pub(super) mod pool;
 mod upload;
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use crate::{
     shared::record::Delivery,
     stage::{
-        balance::{self, Wish},
         refusal::{Code, Refusal},
-        retry::{self, Answered, Cause, Failure, Repetition, Sent},
+        retry::{Answered, Cause, Failure, Repetition, Sent},
         settle::Outcome,
         termination::{Reached, Termination},
     },
@@ -31,6 +33,7 @@ use super::{
 };
 
 use self::{
+    again::Again,
     attempt::{Attempt, Ending},
     pool::{Look, Source},
     upload::Upload,
@@ -46,19 +49,28 @@ pub(super) async fn carry<'s>(
     let Granted { mut permit, mut request, body } = granted;
     let cluster = permit.cluster();
     let mut upload = Upload::begin(body, exchange, downstream, &mut request);
+    let timeout_ms = exchange.facts.route.map_or(u64::MAX, |route| route.timeout_ms);
+    exchange.until_ms = shard.recent_ms().saturating_add(timeout_ms);
+    if let Some(place) = exchange.facts.mirror {
+        mirror::send_copy(shard, exchange, place, &request);
+    }
     let mut outcome = exchange.outcome(0, "", Termination::Complete);
     let mut source = Source::PoolFirst;
     let look = match exchange.repetition {
-        Repetition::Harmless if upload.is_finished() => Look::Recent,
+        Repetition::Safe | Repetition::Harmless if upload.is_finished() => Look::Recent,
         _ => Look::Now,
     };
     loop {
         outcome.attempts += 1;
         exchange.note_attempt(permit.endpoint());
-        outcome.endpoint = Some((cluster, permit.endpoint().index));
-        let attempt = Attempt { shard, exchange, cluster, endpoint: permit.endpoint(), look };
+        let again = Again::new(shard, exchange, &permit, outcome.attempts);
+        let endpoint = permit.endpoint();
+        let answered_by = Cell::new(endpoint.index);
+        let attempt = Attempt { shard, exchange, cluster, endpoint, look, again, answered_by };
         let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;
         outcome.upstream_us += upstream_us;
+        outcome.attempts = attempt.again.attempts();
+        outcome.endpoint = Some((cluster, attempt.answered_by.get()));
         let failure = match ending {
             Ending::Answered { status, reason, termination, next } => {
                 outcome.delivery = Delivery::Answered;
@@ -68,12 +80,12 @@ pub(super) async fn carry<'s>(
                 return (Outcome { status, reason, termination, ..outcome }, next);
             }
             Ending::ClientGone { reason, sent } => {
-                outcome.delivery = delivery(sent);
+                outcome.delivery = outcome.delivery.max(delivery(sent));
                 let termination = Termination::ClientGoneInBody;
                 return (Outcome { status: 499, reason, termination, ..outcome }, Next::Reset);
             }
             Ending::Refused { refusal, sent } => {
-                outcome.delivery = delivery(sent);
+                outcome.delivery = outcome.delivery.max(delivery(sent));
                 outcome.termination = Termination::of_refusal(refusal.code, Reached::Forward);
                 outcome.refusal = Some(refusal);
                 drop(permit);
@@ -82,20 +94,15 @@ pub(super) async fn carry<'s>(
             Ending::Failed(failure) => failure,
         };
         outcome.delivery = outcome.delivery.max(delivery(failure.sent));
-        if retry::allowed(&failure, exchange.repetition, upload.is_resendable(), outcome.attempts) {
-            // What cannot be reached is left alone, and the others' connections are as good as ever; what
-            // broke off was only closing, but so may be the rest of its pool.
-            let unreachable = failure.cause == Cause::Connect;
-            let skip = unreachable.then(|| permit.endpoint());
-            source = if unreachable { Source::PoolFirst } else { Source::FreshOnly };
-            let wish = Wish { skip, affinity: permit.affinity() };
-            let next = balance::pick(cluster, wish, &mut shard.desk.borrow_mut().rng);
-            if let Ok(next) = next {
-                permit = next;
-                continue;
-            }
+        if let Some((next, from)) = attempt.again.after(&failure, upload.is_resendable()) {
+            cluster.meters.of(shard.index).retries.add(1);
+            (permit, source) = (next, from);
+            continue;
         }
-        let refusal = refusal_for(&failure);
+        let mut refusal = refusal_for(&failure);
+        if failure.cause == Cause::TimedOut && exchange.is_over(shard) {
+            refusal.reason = "route.timeout";
+        }
         outcome.termination = Termination::of_refusal(refusal.code, Reached::Forward);
         outcome.refusal = Some(refusal);
         drop(permit);
@@ -120,6 +127,7 @@ fn refusal_for(failure: &Failure) -> Refusal {
         (Cause::Broken, Answered::Begun) => {
             Refusal::new(Code::UpstreamFailed, "closed within the answer's head")
         }
+        (Cause::Status(_), _) => Refusal::new(Code::UpstreamFailed, "its answer was turned down"),
         (Cause::Invalid(rule), _) => Refusal::new(Code::UpstreamFailed, rule),
     }
 }

@@ -137,7 +137,7 @@ impl Upload {
     ) -> Result<(), UploadFault> {
         self.begun = true;
         let (client, endpoint) =
-            (Patience::with_client(&exchange.snapshot.timeouts), Patience::with_endpoint(stall_ms));
+            (Patience::with_client(&exchange.snapshot.timeouts), exchange.patience_with_endpoint(stall_ms));
         let mut room = FrameRoom::default();
         loop {
             let piece = match self.pending.take() {
@@ -187,7 +187,7 @@ impl Upload {
             Ok(Some(received)) => Ok(received),
             Ok(None) => {
                 let from_ms = shard.clock.now().monotonic_ms();
-                downstream.watch().set(Direction::Read, from_ms + client.left_ms());
+                downstream.watch().set(Direction::Read, client.ends_ms(from_ms));
                 let received = downstream.recv(block, wanted).await;
                 client.waited(shard.clock.now().monotonic_ms() - from_ms);
                 downstream.watch().clear(Direction::Read);

@@ -15,6 +15,8 @@ pub(super) struct Upstream {
     pub(super) number: usize,
     /// Whether it does what it should.
     pub(super) is_honest: bool,
+    /// Whether it is of the cluster that only gets copies.
+    pub(super) is_shadow: bool,
     link: Option<Link>,
     parser: Parser,
     /// The most it reads, and writes, at a time.
@@ -37,10 +39,11 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(number: usize, is_honest: bool, link: Link, rng: &mut Rng) -> Self {
+    pub(super) fn new(number: usize, is_honest: bool, is_shadow: bool, link: Link, rng: &mut Rng) -> Self {
         Self {
             number,
             is_honest,
+            is_shadow,
             link: Some(link),
             parser: Parser::new(Side::Requests),
             bytes_at_once: [script::at_once(rng), script::at_once(rng)],

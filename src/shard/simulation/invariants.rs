@@ -20,7 +20,7 @@ use super::{
     link::Heard,
     message::body_of,
     script::Asked,
-    setting::{RESPONSE_MS, TIMEOUTS},
+    setting::{RESPONSE_MS, SHADOW, TIMEOUTS},
     world::{Instant, Logged, World},
 };
 
@@ -38,17 +38,26 @@ macro_rules! rule {
 pub(super) fn always(world: &World) -> Verdict {
     let shard = &world.shard;
     let in_flight = shard.meters().in_flight.get();
-    let cluster = &world.snapshot.clusters[0];
-    let permits: u32 = cluster.endpoints.iter().map(|endpoint| endpoint.load.in_flight()).sum();
-    let active = cluster.meters.of(0).connections_active.get();
-    rule!(u64::from(permits) <= in_flight, "{permits} permits for {in_flight} exchanges");
+    let (permits, active) = held(world, 0);
+    rule!(u64::from(permits) <= 2 * in_flight, "{permits} permits for {in_flight} exchanges");
     rule!(active <= u64::from(permits), "{active} upstream connections in use for {permits} permits");
+    let (copies, active) = held(world, SHADOW);
+    let under_way = shard.copies.get();
+    rule!(copies as usize <= under_way, "{copies} permits for {under_way} copies");
+    rule!(active <= u64::from(copies), "{active} upstream connections in use for {copies} copies");
     rule!(
         in_flight <= world.snapshot.ceilings.in_flight + shard.connections.get() as u64,
         "{in_flight} in flight"
     );
     rule!(shard.connections.get() <= shard.connections_max, "{} connections", shard.connections.get());
     Ok(())
+}
+
+/// Permits and connections that are in use with a cluster.
+fn held(world: &World, cluster: usize) -> (u32, u64) {
+    let cluster = &world.snapshot.clusters[cluster];
+    let permits = cluster.endpoints.iter().map(|endpoint| endpoint.load.in_flight()).sum();
+    (permits, cluster.meters.of(0).connections_active.get())
 }
 
 /// What holds once all peers have done all they can, without any time having passed.
@@ -68,25 +77,26 @@ pub(super) fn nothing_hangs(world: &World) -> Verdict {
 pub(super) fn everything_is_given_back(world: &World) -> Verdict {
     let shard = &world.shard;
     let meters = shard.meters();
-    let cluster = &world.snapshot.clusters[0];
-    let (waiting, promised) = (world.shard.queue.length(), world.shard.queue.promised());
+    let (waiting, promised) = (shard.queue.length(), shard.queue.promised());
     rule!((waiting, promised) == (0, 0), "{waiting} wait for a turn, {promised} places are promised");
     rule!(meters.in_flight.get() == 0, "{} exchanges are left", meters.in_flight.get());
-    for endpoint in &cluster.endpoints {
-        let permits = endpoint.load.in_flight();
-        rule!(permits == 0, "{permits} permits of {} are not given back", endpoint.name);
-    }
     rule!(shard.buffers.rented() == 0, "{} blocks are not given back", shard.buffers.rented());
     rule!(shard.replies.rented() == 0, "{} reply blocks are not given back", shard.replies.rented());
     rule!(shard.connections.get() == 0, "{} connections are left", shard.connections.get());
     rule!(shard.farewells.get() == 0, "{} farewells are left", shard.farewells.get());
-    let meters = cluster.meters.of(0);
-    rule!(meters.connections_active.get() == 0, "{} leases are left", meters.connections_active.get());
-    rule!(
-        meters.connections_idle.get() == 0,
-        "{} pooled connections are left",
-        meters.connections_idle.get()
-    );
+    rule!(shard.copies.get() == 0, "{} copies are left", shard.copies.get());
+    for cluster in world.snapshot.clusters.iter() {
+        for endpoint in &cluster.endpoints {
+            let permits = endpoint.load.in_flight();
+            rule!(permits == 0, "{permits} permits of {} are not given back", endpoint.name);
+        }
+        let meters = cluster.meters.of(0);
+        rule!(meters.connections_active.get() == 0, "{} leases are left", meters.connections_active.get());
+        let idle = meters.connections_idle.get();
+        rule!(idle == 0, "{idle} pooled connections are left");
+        let spare: usize = cluster.endpoints.iter().map(|endpoint| endpoint.spares.count()).sum();
+        rule!(spare == 0, "{spare} spare connections are left");
+    }
     Ok(())
 }
 
@@ -128,12 +138,17 @@ pub(super) fn verdict(world: &World) -> Verdict {
 fn sightings(upstreams: &[Upstream]) -> Result<BTreeMap<String, usize>, String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for upstream in upstreams {
+        if upstream.is_shadow {
+            copies_are_marked(upstream)?;
+            continue;
+        }
         for message in &upstream.seen {
             let id = id_in(&message.start_line);
             rule!(!id.is_empty(), "upstream {}: whose is {:?}?", upstream.number, message.start_line);
             *seen.entry(id.to_owned()).or_default() += 1;
             let named = message.field("X-Request-Id").unwrap_or(id);
             rule!(named == id, "{id} came to an endpoint as {named}");
+            rule!(message.field("Tollgate-Mirror").is_none(), "{id} came to an endpoint as a copy");
             let bytes = message.body.len();
             rule!(message.body == body_of(id, bytes), "{id}: its body came to an endpoint as another");
             let meant = message.field("X-Sent").and_then(|sent| sent.parse::<usize>().ok());
@@ -143,6 +158,19 @@ fn sightings(upstreams: &[Upstream]) -> Result<BTreeMap<String, usize>, String> 
         }
     }
     Ok(seen)
+}
+
+/// What came to an endpoint that gets copies only.
+fn copies_are_marked(upstream: &Upstream) -> Verdict {
+    for message in &upstream.seen {
+        let line = &message.start_line;
+        let is_safe = line.starts_with("GET ") || line.starts_with("HEAD ");
+        let is_beginning = message.fields.is_empty();
+        let is_marked = message.field("Tollgate-Mirror") == Some("1");
+        rule!(is_beginning || is_safe && is_marked, "{line:?} came as a copy: {message:?}");
+        rule!(message.body.is_empty(), "a copy of {line:?} has a body");
+    }
+    Ok(())
 }
 
 /// What a request whose head is as it should be can be refused as without its id being known.
@@ -220,8 +248,7 @@ fn one_client<'a>(
 fn one_record(world: &World, record: &Logged, asked: &Asked, seen: &BTreeMap<String, usize>) -> Verdict {
     let id = &asked.id;
     let times = seen.get(id).copied().unwrap_or(0);
-    let most = if asked.may_repeat() { 2 } else { 1 };
-    rule!(times <= most, "{} {id} came to endpoints {times} times", asked.method);
+    rule!(times <= asked.sightings_max, "{} {id} came to endpoints {times} times", asked.method);
     rule!(
         times <= usize::from(record.attempts),
         "{id} was seen {times} times in {} attempts",
@@ -233,8 +260,9 @@ fn one_record(world: &World, record: &Logged, asked: &Asked, seen: &BTreeMap<Str
         Delivery::Answered => rule!(times > 0, "{id} is said to be answered, and was never seen"),
     }
     let waited_ms = if world.is_cutting() { u64::MAX } else { record.duration_us / 1_000 };
+    let route = record.route.map(|place| &world.snapshot.routes.routes()[usize::from(place)]);
     for (code, timeout_ms) in [
-        (Code::UpstreamTimeout, RESPONSE_MS),
+        (Code::UpstreamTimeout, RESPONSE_MS.min(route.map_or(u64::MAX, |route| route.timeout_ms))),
         (Code::HeadTimeout, TIMEOUTS.head_ms),
         (Code::BodyTimeout, TIMEOUTS.body_ms),
     ] {

@@ -10,6 +10,7 @@ mod endpoint;
 mod invariants;
 mod link;
 mod message;
+mod pools;
 pub(super) mod runtime;
 mod script;
 mod setting;
@@ -29,7 +30,7 @@ use self::world::World;
 const SEEDS: u64 = 256;
 
 /// What must have happened at least once in all of them, or the rules were kept by nobody doing anything.
-const HAPPENINGS: [&str; 21] = [
+const HAPPENINGS: [&str; 28] = [
     "200",
     "201",
     "204",
@@ -45,10 +46,17 @@ const HAPPENINGS: [&str; 21] = [
     "503",
     "504",
     "second attempt",
+    "third attempt",
     "attempt that sent nothing",
     "answer cut",
     "connection too many",
     "reuse",
+    "move",
+    "hedge won",
+    "hedge lost",
+    "copy answered",
+    "copy failed",
+    "copy not sent",
     "drain",
     "cut",
 ];

@@ -17,6 +17,10 @@ use super::message::body_of;
 
 /// The routes of the world, by the first segment of their path.
 pub(super) const ROUTES: [&str; 5] = ["open", "payer", "both", "token", "small"];
+/// The route whose requests are repeated on every occasion, those with a key as well.
+pub(super) const EAGER: &str = "payer";
+/// Attempts that it makes at the most.
+pub(super) const EAGER_ATTEMPTS: u8 = 3;
 /// The longest body that all routes but the last take.
 pub(super) const BODY_BYTES_MAX: usize = 400_000;
 /// The longest body that the last route takes.
@@ -34,13 +38,8 @@ pub(super) struct Asked {
     pub(super) head_bytes: usize,
     /// Whether its head can be read, so that the gateway knows its id.
     pub(super) is_readable: bool,
-}
-
-impl Asked {
-    /// Whether an endpoint may get it twice.
-    pub(super) fn may_repeat(&self) -> bool {
-        !matches!(self.method, "POST" | "PATCH")
-    }
+    /// How often endpoints may get it.
+    pub(super) sightings_max: usize,
 }
 
 /// How a peer breaks off.
@@ -139,6 +138,15 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
     if route == "token" && rng.u32(..100) < 90 {
         write!(head, "Authorization: Bearer {}\r\n", token(&key)).expect("a string takes it");
     }
+    let has_key = matches!(method, "POST" | "PATCH") && rng.bool();
+    if has_key {
+        write!(head, "Idempotency-Key: {id}\r\n").expect("a string takes it");
+    }
+    let sightings_max = match (route, method) {
+        (_, "POST" | "PATCH") if route != EAGER || !has_key => 1,
+        (EAGER, _) => usize::from(EAGER_ATTEMPTS),
+        _ => 2,
+    };
     if is_last && rng.u32(..100) < 30 {
         head.push_str("Connection: close\r\n");
     }
@@ -171,7 +179,7 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
     } else {
         bytes.extend(body);
     }
-    Asked { id, method, key, bytes, head_bytes, is_readable }
+    Asked { id, method, key, bytes, head_bytes, is_readable, sightings_max }
 }
 
 /// A token for `consumer` that expires in the year 2100.

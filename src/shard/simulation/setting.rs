@@ -16,9 +16,11 @@ use crate::{
     },
     stage::{
         balance::Cluster,
+        destination::{Destinations, PARTS, Share},
         fixture,
         headroom::Ceilings,
         limit::{By, Limit},
+        retry::{Occasion, Policy},
         route::Route,
         snapshot::{Snapshot, Timeouts},
     },
@@ -34,6 +36,12 @@ pub(super) const TIMEOUTS: Timeouts =
     Timeouts { head_ms: 3_000, body_ms: 3_000, idle_ms: 5_000, queue_ms: 0, body_rate_min: 0 };
 /// How long an endpoint may take to answer.
 pub(super) const RESPONSE_MS: u64 = 4_000;
+/// After how long another endpoint is asked by one of the routes.
+const HEDGE_MS: u64 = 300;
+/// How long an exchange of one of the routes may take.
+const EXCHANGE_MS: u64 = 2_500;
+/// The cluster that only gets copies.
+pub(super) const SHADOW: usize = 1;
 /// How long a connection may take to be made.
 const CONNECT_MS: u64 = 1_000;
 /// How long a connection may wait in the pool.
@@ -82,6 +90,24 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
             "small" => script::SMALL_BODY_BYTES_MAX,
             _ => script::BODY_BYTES_MAX,
         } as u64,
+        destinations: (*name == "open").then(|| {
+            Box::new(Destinations {
+                by_header: Box::default(),
+                split: Box::default(),
+                mirror: Some(Share { parts: PARTS / 2, cluster: SHADOW }),
+                hasher: Destinations::hasher(name),
+            })
+        }),
+        hedge_after_ms: (*name == "open").then_some(HEDGE_MS),
+        timeout_ms: if *name == "both" { EXCHANGE_MS } else { u64::MAX },
+        retry: match *name {
+            script::EAGER => Policy {
+                attempts_max: script::EAGER_ATTEMPTS,
+                on: Occasion::WORDS.into_iter().map(|(_, occasion)| occasion).collect(),
+                by_key: true,
+            },
+            _ => Policy::USUAL,
+        },
         ..fixture::route(&format!("/{name}"), index)
     });
     let cluster = Cluster {
@@ -91,9 +117,20 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
         idle_max: 1 + rng.usize(..3),
         ..fixture::cluster(&[1, 1, 2])
     };
+    let mut shadow = Cluster {
+        index: 1,
+        connect_timeout_ms: CONNECT_MS,
+        response_timeout_ms: RESPONSE_MS,
+        idle_timeout_ms: POOL_IDLE_MS,
+        ..fixture::cluster(&[1, 1])
+    };
+    for endpoint in &mut shadow.endpoints {
+        endpoint.address.set_ip([127, 0, 0, 2].into());
+        endpoint.slot += 3;
+    }
     Snapshot {
-        clusters: [cluster].into(),
-        slots: 3,
+        clusters: [cluster, shadow].into(),
+        slots: 5,
         timeouts: Timeouts { queue_ms: if rng.bool() { 500 } else { 0 }, ..TIMEOUTS },
         ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
         timed_percent: 50,

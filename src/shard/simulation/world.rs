@@ -38,7 +38,7 @@ use super::{
     link::{Heard, Link},
     runtime::{Dial, Runtime},
     script::{self, Parting},
-    setting,
+    setting::{self, SHADOW},
     trace::Trace,
 };
 
@@ -91,7 +91,8 @@ pub(super) struct World {
     pub(super) upstreams: Vec<Upstream>,
     /// Dials that nobody has answered yet, and when they time out.
     held: Vec<(Rc<Dial>, u64)>,
-    moods: [Mood; 3],
+    /// By endpoint, those of all clusters in a row.
+    moods: [Mood; 5],
     log: LogReceiver,
     samples: LogReceiver,
     pub(super) records: Vec<Logged>,
@@ -120,12 +121,12 @@ impl World {
         let snapshot = plan.snapshot.load_full();
         let (shard, _) = Shard::new(plan).expect("a readiness set");
         shard.desk.borrow_mut().rng = Rng::with_seed(seed);
-        let moods = [(); 3].map(|()| match rng.u32(..10) {
+        let moods = [(); 5].map(|()| match rng.u32(..10) {
             0..4 => Mood::Honest,
             4..8 => Mood::Troubled,
             _ => Mood::Away,
         });
-        let moods = if rng.u32(..6) == 0 { [Mood::Away; 3] } else { moods };
+        let moods = if rng.u32(..6) == 0 { [Mood::Away; 5] } else { moods };
         Self {
             runtime,
             shard,
@@ -193,6 +194,7 @@ impl World {
         for record in &self.records {
             count(record.status.to_string(), 1);
             count("second attempt".into(), u64::from(record.attempts > 1));
+            count("third attempt".into(), u64::from(record.attempts > 2));
             let is_promise = record.attempts > 0 && record.delivery == Delivery::NotSent;
             count("attempt that sent nothing".into(), u64::from(is_promise));
         }
@@ -200,7 +202,15 @@ impl World {
             count("answer cut".into(), u64::from(client.end == Some(Heard::Cut)));
             count("connection too many".into(), u64::from(client.is_one_too_many));
         }
+        let shadow = self.snapshot.clusters[SHADOW].meters.of(0);
+        count("copy answered".into(), shadow.mirrored.get());
+        count("copy failed".into(), shadow.mirrored_failed.get());
+        count("copy not sent".into(), shadow.mirrored_skipped.get());
         count("reuse".into(), self.snapshot.clusters[0].meters.of(0).reuses.get());
+        count("move".into(), self.snapshot.clusters[0].meters.of(0).moves.get());
+        let meters = self.snapshot.clusters[0].meters.of(0);
+        count("hedge won".into(), meters.hedges_won.get());
+        count("hedge lost".into(), meters.hedges.get() - meters.hedges_won.get());
         count("drain".into(), u64::from(self.is_draining()));
         count("cut".into(), u64::from(self.is_cutting()));
         tally
@@ -428,13 +438,14 @@ impl World {
         let send_bytes = (self.rng.u32(..100) < 50).then_some(4_096);
         let (link, stream) = Link::pair(&self.runtime, send_bytes);
         let is_honest = self.has_recovered || self.moods[endpoint] != Mood::Troubled;
-        self.upstreams.push(Upstream::new(number, is_honest, link, &mut self.rng));
+        let is_shadow = endpoint >= self.snapshot.clusters[0].endpoints.len();
+        self.upstreams.push(Upstream::new(number, is_honest, is_shadow, link, &mut self.rng));
         dial.answer(Ok(stream));
     }
 
     fn endpoint_at(&self, address: SocketAddr) -> usize {
-        let endpoints = &self.snapshot.clusters[0].endpoints;
-        endpoints.iter().position(|endpoint| endpoint.address == address).expect("an endpoint of the cluster")
+        let mut endpoints = self.snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+        endpoints.position(|endpoint| endpoint.address == address).expect("an endpoint of some cluster")
     }
 
     fn note_closes(&mut self) -> Result<(), String> {
@@ -493,7 +504,7 @@ impl World {
     fn recover(&mut self) -> Result<(), String> {
         self.note(format_args!("recover"));
         self.has_recovered = true;
-        self.moods = [Mood::Honest; 3];
+        self.moods = [Mood::Honest; 5];
         self.clients.iter_mut().for_each(Client::recover);
         self.upstreams.iter_mut().for_each(Upstream::recover);
         loop {

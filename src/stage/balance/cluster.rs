@@ -5,9 +5,11 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::shared::{
     load::Load,
     meters::{ClusterMeters, EndpointMeters, PerShard},
+    spares::Spares,
     standing::{Standing, UNBOUNDED},
 };
 
+use super::super::retry::{Allowance, Budget};
 use super::{Balance, Care, Trip, candidates::Candidate};
 
 /// A service and the endpoints that provide it.
@@ -29,12 +31,31 @@ pub struct Cluster {
     pub response_timeout_ms: u64,
     /// How long a connection may wait in the pool, in milliseconds: less than its endpoint would wait.
     pub idle_timeout_ms: u64,
-    /// Connections each shard may keep waiting per endpoint.
+    /// How long a connection may serve, in milliseconds.
+    pub age_max_ms: u64,
+    /// Connections each shard may keep to itself per endpoint.
     pub idle_max: usize,
+    /// How many further attempts its requests earn, on each shard.
+    pub retries: Allowance,
+    /// What the shards have left of them.
+    pub budgets: Arc<PerShard<Budget>>,
     /// Who provides it.
     pub endpoints: Box<[Endpoint]>,
     /// Its counters.
     pub meters: Arc<PerShard<ClusterMeters>>,
+}
+
+impl Cluster {
+    /// Whether `shard` may make an attempt that costs the service work it would not have had otherwise.
+    pub fn may_retry(&self, shard: usize, now_ms: u64) -> bool {
+        let meters = self.meters.of(shard);
+        // Each attempt finds a connection or makes one.
+        let attempts = meters.reuses.get() + meters.dials.get();
+        let requests = attempts.saturating_sub(meters.retries.get());
+        let taken = self.budgets.of(shard).take(self.retries, requests, now_ms);
+        meters.retries_denied.add(u64::from(!taken));
+        taken
+    }
 }
 
 /// One address of a service.
@@ -56,6 +77,8 @@ pub struct Endpoint {
     pub in_flight_max: u32,
     /// Its name as a number, the same in every process.
     pub identity: u64,
+    /// Connections to it that wait for any shard.
+    pub spares: Arc<Spares>,
     /// Its exchanges in flight, over all shards.
     pub load: Arc<Load>,
     /// What it may be given at this moment.

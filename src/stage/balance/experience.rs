@@ -68,6 +68,7 @@ impl Fault {
             Finding::Failed(Cause::Broken) => Some(Self(Self::BROKEN)),
             Finding::Failed(Cause::TimedOut) => Some(Self(Self::TIMED_OUT)),
             Finding::Failed(Cause::Invalid(_)) => Some(Self(Self::INVALID)),
+            Finding::Failed(Cause::Status(status)) => Self::of(Finding::Answered(status), faults),
         }
     }
 

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use crate::shared::meters::{PerShard, RouteMeters};
 
 use super::{
+    destination::Destinations,
     headroom::Priority,
     limit::{Limit, Places, Refund},
     objective::Objective,
+    retry,
     version::Membership,
 };
 
@@ -51,6 +53,15 @@ pub struct Route {
     pub places: Option<Places>,
     /// Where it goes.
     pub cluster: usize,
+    /// Where else its requests go; nowhere when absent.
+    pub destinations: Option<Box<Destinations>>,
+    /// How long an exchange may take once it may go to an endpoint, in milliseconds; the longest there is for any time.
+    pub timeout_ms: u64,
+    /// When another attempt follows one that failed.
+    pub retry: retry::Policy,
+    /// How long an endpoint may be silent before another one is asked a safe request as well, in milliseconds; any time
+    /// when absent.
+    pub hedge_after_ms: Option<u64>,
     /// How much its requests matter when not all can be served.
     pub priority: Priority,
     /// The longest request body it takes.

@@ -1,0 +1,120 @@
+//! Whether another attempt follows, and where it goes.
+//!
+//! What may be sent again is for `stage/retry/` to say; here its answer meets what only the shard knows: what
+//! is left of the cluster's budget, of the time, and of the endpoints. Whoever says yes has a permit in hand.
+
+use std::{cell::Cell, rc::Rc};
+
+use crate::stage::{
+    balance::{self, Cluster, Endpoint, Permit, Wish},
+    retry::{self, Failure, Occasion, Policy},
+};
+
+use super::{
+    super::{Shard, exchange::Exchange},
+    pool::Source,
+};
+
+/// The decision about one attempt that may not be the last.
+pub(super) struct Again<'a, 's> {
+    pub(super) shard: &'a Rc<Shard>,
+    pub(super) exchange: &'a Exchange<'s>,
+    pub(super) cluster: &'s Cluster,
+    /// Where it went.
+    pub(super) endpoint: &'s Endpoint,
+    /// Whom the request is for.
+    affinity: Option<u64>,
+    /// How many have been made with it.
+    attempts: Cell<u8>,
+    /// Where the next one goes, once an answer was turned down for its sake.
+    next: Cell<Option<Permit<'s>>>,
+}
+
+impl<'a, 's> Again<'a, 's> {
+    pub(super) fn new(
+        shard: &'a Rc<Shard>,
+        exchange: &'a Exchange<'s>,
+        permit: &Permit<'s>,
+        attempts: u8,
+    ) -> Self {
+        let (cluster, endpoint, affinity) = (permit.cluster(), permit.endpoint(), permit.affinity());
+        Self {
+            shard,
+            exchange,
+            cluster,
+            endpoint,
+            affinity,
+            attempts: Cell::new(attempts),
+            next: Cell::new(None),
+        }
+    }
+
+    /// How many attempts have been made by now.
+    pub(super) fn attempts(&self) -> u8 {
+        self.attempts.get()
+    }
+
+    /// After how long another endpoint is asked as well, if the route wants that.
+    pub(super) fn hedge_after_ms(&self) -> Option<u64> {
+        self.exchange.facts.route?.hedge_after_ms.filter(|_| self.attempts() < self.policy().attempts_max)
+    }
+
+    /// The endpoint that is asked besides, if there is one and the budget pays for it.
+    pub(super) fn hedge(&self) -> Option<Permit<'s>> {
+        let permit = self.elsewhere(Occasion::Timeout)?;
+        let meters = self.cluster.meters.of(self.shard.index);
+        meters.hedges.add(1);
+        meters.retries.add(1);
+        self.attempts.set(self.attempts() + 1);
+        self.exchange.note_attempt(permit.endpoint());
+        Some(permit)
+    }
+
+    /// Whether another attempt is made in place of an answer with `status`. If so, [`Self::after`] says where.
+    pub(super) fn is_wanted(&self, status: u16) -> bool {
+        let occasion =
+            retry::allowed_instead_of(self.policy(), status, self.exchange.repetition, self.attempts());
+        let Some(occasion) = occasion else { return false };
+        let next = self.elsewhere(occasion);
+        let is_wanted = next.is_some();
+        self.next.set(next);
+        is_wanted
+    }
+
+    /// The attempt that follows `failure`, if one does.
+    pub(super) fn after(&self, failure: &Failure, resendable: bool) -> Option<(Permit<'s>, Source)> {
+        if let Some(next) = self.next.take() {
+            return Some((next, Source::PoolFirst));
+        }
+        let repetition = self.exchange.repetition;
+        match retry::allowed(self.policy(), failure, repetition, resendable, self.attempts())? {
+            // It was only closing, but so may be the rest of its pool; the endpoint is as good as any.
+            occasion @ Occasion::Stale => self
+                .is_affordable(occasion)
+                .then(|| self.pick(None))
+                .flatten()
+                .map(|permit| (permit, Source::FreshOnly)),
+            occasion => self.elsewhere(occasion).map(|permit| (permit, Source::PoolFirst)),
+        }
+    }
+
+    /// Another endpoint than the one that failed, whose kept connections are as good as ever.
+    fn elsewhere(&self, occasion: Occasion) -> Option<Permit<'s>> {
+        let permit = self.pick(Some(self.endpoint))?;
+        self.is_affordable(occasion).then_some(permit)
+    }
+
+    fn pick(&self, skip: Option<&Endpoint>) -> Option<Permit<'s>> {
+        let wish = Wish { skip, affinity: self.affinity };
+        balance::pick(self.cluster, wish, &mut self.shard.desk.borrow_mut().rng).ok()
+    }
+
+    fn is_affordable(&self, occasion: Occasion) -> bool {
+        !self.exchange.is_over(self.shard)
+            && (!occasion.costs() || self.cluster.may_retry(self.shard.index, self.shard.recent_ms()))
+    }
+
+    fn policy(&self) -> &'s Policy {
+        self.exchange.facts.route.map_or(&Policy::USUAL, |route| &route.retry)
+    }
+}
