@@ -174,15 +174,16 @@ impl Gateway {
         let published = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
         let no_thread = |error| StartError::Refused(format!("no thread can be started: {error}"));
         issuers::start(Arc::clone(&published)).map_err(no_thread)?;
-        let (mut senders, receivers): (Vec<LogSender>, Vec<_>) =
+        let (senders, receivers): (Vec<LogSender>, Vec<_>) =
             (0..shards).map(|_| log_ring(log_plan.ring_bytes)).unzip();
         let log = AccessLog::start(&log_plan, receivers, Arc::clone(&snapshot)).map_err(|error| {
             StartError::Refused(format!("log.access: {:?} cannot be opened: {error}", log_plan.sink))
         })?;
         let is_off = log_plan.sink == LogSink::Off;
-        if is_off {
-            senders = senders.into_iter().map(|sender| sender.only_while(log.followed())).collect();
-        }
+        let mut senders = senders.into_iter().map(|sender| match is_off {
+            true => sender.only_while(log.followed()),
+            false => sender,
+        });
 
         let (audit, mut audit_ends) = match &plan_audit {
             None => (None, Vec::new().into_iter()),
@@ -222,7 +223,7 @@ impl Gateway {
                 buffers,
                 tokens_max: bounds.tokens,
                 revoked: revocations.cell().clone(),
-                log: senders.pop(),
+                log: senders.next(),
                 audit: audit_ends.next(),
                 samples: Some(sample_sender),
                 snapshot: Arc::clone(&published),

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::rig::{Endpoint, Gateway, Setup, tollgate};
+use crate::rig::{Endpoint, Gateway, Setup, tollgate, until};
 
 /// 48 bytes, and the line end that is the editor's.
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef\n";
@@ -99,6 +99,30 @@ fn what_the_gateway_answers_itself_has_an_outcome_too() {
     let outcome = events(&gateway, "outcome").pop().unwrap();
     assert_eq!((&outcome["status"], &outcome["code"]), (&Value::from(502), &Value::from("upstream_failed")));
     assert_eq!(outcome["delivery"], "maybe-sent");
+}
+
+/// Broken by rings that are handed out in another order than the one they are read in.
+#[test]
+fn both_logs_name_the_shard_that_served() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway = audited(&endpoint, "durability = \"fsync\"").shards(2).start();
+    let accepted =
+        || [0, 1].map(|shard| gateway.metric(&format!("tollgate_shard_accepts_total{{shard=\"{shard}\"}}")));
+    let mut served = Vec::new();
+    until("both shards to have served", || {
+        let [before, _] = accepted();
+        let id = format!("id-{}", served.len());
+        assert_eq!(gateway.client().get("/pay", &format!("X-Request-Id: {id}\r\n")).status, 200);
+        served.push((id, u64::from(accepted()[0] == before)));
+        [0, 1].iter().all(|shard| served.iter().any(|(_, served)| served == shard))
+    });
+    for lines in [gateway.lines_of("access.log", served.len()), events(&gateway, "outcome")] {
+        assert_eq!(lines.len(), served.len());
+        for (id, shard) in &served {
+            let line = lines.iter().find(|line| line["request_id"] == id.as_str()).expect("a line for each");
+            assert_eq!(line["shard"], *shard, "{line}");
+        }
+    }
 }
 
 #[test]
