@@ -3,9 +3,12 @@
 //! Filled on the request path, so it is bytes and numbers only; names travel as text, because the snapshot they
 //! come from may be gone when the record is written. Packing and unpacking are inverse to each other.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use super::record::Delivery;
+use super::{
+    packed::{self, Packer, Unpacker},
+    record::Delivery,
+};
 
 /// The longest method, path and consumer that travel; longer ones are cut.
 const LONG_BYTES_MAX: usize = 2048;
@@ -75,21 +78,14 @@ pub struct AuditRecord<'a> {
 impl<'a> AuditRecord<'a> {
     /// Replaces what `packed` holds by this record.
     pub fn pack(&self, packed: &mut Vec<u8>) {
-        packed.clear();
-        for number in [self.seq, self.intent, self.unix_us, self.bytes_in, self.duration_us] {
-            packed.extend_from_slice(&number.to_le_bytes());
-        }
-        let (is_v4, octets) = match self.client_ip {
-            IpAddr::V4(ip) => (1, ip.to_ipv6_mapped().octets()),
-            IpAddr::V6(ip) => (0, ip.octets()),
-        };
-        packed.extend_from_slice(&octets);
-        packed.extend_from_slice(&self.trace_id.to_le_bytes());
-        packed.extend_from_slice(&self.status.to_le_bytes());
-        packed.extend_from_slice(&[
+        let mut packer = Packer::new(packed);
+        packer.numbers([self.seq, self.intent, self.unix_us, self.bytes_in, self.duration_us]);
+        packer.address(self.client_ip);
+        packer.trace_id(self.trace_id);
+        packer.places([self.status]);
+        packer.bytes([
             self.event as u8,
-            is_v4,
-            self.code.unwrap_or(u8::MAX),
+            self.code.unwrap_or(packed::NONE),
             self.attempts,
             self.delivery as u8,
         ]);
@@ -103,25 +99,17 @@ impl<'a> AuditRecord<'a> {
             (self.endpoint, NAME_BYTES_MAX),
             (self.reason, NAME_BYTES_MAX),
         ] {
-            let text = &text[..text.len().min(bytes_max)];
-            packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
-            packed.extend_from_slice(text);
+            packer.text(text, bytes_max);
         }
     }
 
     /// The record that was packed into `packed`; `None` if that is not one.
     pub fn unpack(packed: &'a [u8]) -> Option<Self> {
-        let mut rest = packed;
-        let rest = &mut rest;
-        let mut numbers = [0; 5];
-        for number in &mut numbers {
-            *number = u64::from_le_bytes(take(rest)?);
-        }
-        let [seq, intent, unix_us, bytes_in, duration_us] = numbers;
-        let ip = Ipv6Addr::from(take::<16>(rest)?);
-        let trace_id = u128::from_le_bytes(take(rest)?);
-        let status = u16::from_le_bytes(take(rest)?);
-        let [event, is_v4, code, attempts, delivery] = take(rest)?;
+        let mut packed = Unpacker::new(packed);
+        let [seq, intent, unix_us, bytes_in, duration_us] = packed.numbers()?;
+        let (client_ip, trace_id) = (packed.address()?, packed.trace_id()?);
+        let [status] = packed.places()?;
+        let [event, code, attempts, delivery] = packed.bytes()?;
         let record = AuditRecord {
             event: match event {
                 0 => AuditEvent::Intent,
@@ -131,42 +119,25 @@ impl<'a> AuditRecord<'a> {
             seq,
             intent,
             unix_us,
-            client_ip: if is_v4 == 1 { ip.to_canonical() } else { IpAddr::V6(ip) },
+            client_ip,
             trace_id,
             status,
-            code: Some(code).filter(|&code| code != u8::MAX),
+            code: packed::some(code),
             attempts,
-            delivery: match delivery {
-                0 => Delivery::NotSent,
-                1 => Delivery::MaybeSent,
-                _ => Delivery::Answered,
-            },
+            delivery: packed::delivery(delivery),
             bytes_in,
             duration_us,
-            request_id: take_text(rest)?,
-            consumer: take_text(rest)?,
-            method: take_text(rest)?,
-            path: take_text(rest)?,
-            route: take_text(rest)?,
-            cluster: take_text(rest)?,
-            endpoint: take_text(rest)?,
-            reason: take_text(rest)?,
+            request_id: packed.text()?,
+            consumer: packed.text()?,
+            method: packed.text()?,
+            path: packed.text()?,
+            route: packed.text()?,
+            cluster: packed.text()?,
+            endpoint: packed.text()?,
+            reason: packed.text()?,
         };
-        rest.is_empty().then_some(record)
+        packed.finish(record)
     }
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (front, back) = rest.split_first_chunk()?;
-    *rest = back;
-    Some(*front)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::from(u16::from_le_bytes(take(rest)?));
-    let (text, back) = rest.split_at_checked(length)?;
-    *rest = back;
-    Some(text)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod listed;
 pub mod load;
 pub mod log_ring;
 pub mod meters;
+mod packed;
 pub mod record;
 pub mod region;
 pub mod revoked;

@@ -3,7 +3,9 @@
 //! Filled on the request path, so it is bytes and numbers only; names of routes and endpoints travel as
 //! indices, and text is made of it on the other side. Packing and unpacking are inverse to each other.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use super::packed::{self, Packer, Unpacker};
 
 /// Longest text that travels in a record; longer ones are cut.
 pub const TEXT_BYTES_MAX: usize = 2048;
@@ -76,31 +78,26 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// Replaces what `packed` holds by this record.
     pub fn pack(&self, packed: &mut Vec<u8>) {
-        packed.clear();
-        packed.extend_from_slice(&self.unix_us.to_le_bytes());
-        packed.extend_from_slice(&self.generation.to_le_bytes());
-        let (is_v4, octets) = match self.client_ip {
-            IpAddr::V4(ip) => (1, ip.to_ipv6_mapped().octets()),
-            IpAddr::V6(ip) => (0, ip.octets()),
-        };
-        packed.extend_from_slice(&octets);
-        packed.extend_from_slice(&self.trace_id.to_le_bytes());
-        packed.extend_from_slice(&self.route.unwrap_or(u16::MAX).to_le_bytes());
+        let mut packer = Packer::new(packed);
+        packer.numbers([
+            self.unix_us,
+            self.generation,
+            self.bytes_in,
+            self.bytes_out,
+            self.duration_us,
+            self.upstream_us,
+        ]);
+        packer.address(self.client_ip);
+        packer.trace_id(self.trace_id);
         let (cluster, endpoint) = self.endpoint.unwrap_or((u16::MAX, u16::MAX));
-        packed.extend_from_slice(&cluster.to_le_bytes());
-        packed.extend_from_slice(&endpoint.to_le_bytes());
-        packed.extend_from_slice(&self.status.to_le_bytes());
-        packed.extend_from_slice(&[
-            is_v4,
-            self.code.unwrap_or(u8::MAX),
+        packer.places([self.route.unwrap_or(u16::MAX), cluster, endpoint, self.status]);
+        packer.bytes([
+            self.code.unwrap_or(packed::NONE),
             self.attempts,
             self.delivery as u8,
             self.minor_version,
             self.termination,
         ]);
-        for number in [self.bytes_in, self.bytes_out, self.duration_us, self.upstream_us] {
-            packed.extend_from_slice(&number.to_le_bytes());
-        }
         for text in [
             self.request_id,
             self.consumer,
@@ -111,69 +108,43 @@ impl<'a> Record<'a> {
             self.user_agent,
             self.listed,
         ] {
-            let text = &text[..text.len().min(TEXT_BYTES_MAX)];
-            packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
-            packed.extend_from_slice(text);
+            packer.text(text, TEXT_BYTES_MAX);
         }
     }
 
     /// The record that was packed into `packed`; `None` if that is not one.
     pub fn unpack(packed: &'a [u8]) -> Option<Self> {
-        let mut rest = packed;
-        let rest = &mut rest;
-        let unix_us = u64::from_le_bytes(take(rest)?);
-        let generation = u64::from_le_bytes(take(rest)?);
-        let octets: [u8; 16] = take(rest)?;
-        let trace_id = u128::from_le_bytes(take(rest)?);
-        let route = u16::from_le_bytes(take(rest)?);
-        let cluster = u16::from_le_bytes(take(rest)?);
-        let endpoint = u16::from_le_bytes(take(rest)?);
-        let status = u16::from_le_bytes(take(rest)?);
-        let [is_v4, code, attempts, delivery, minor_version, termination] = take(rest)?;
-        let ip = Ipv6Addr::from(octets);
+        let mut packed = Unpacker::new(packed);
+        let [unix_us, generation, bytes_in, bytes_out, duration_us, upstream_us] = packed.numbers()?;
+        let (client_ip, trace_id) = (packed.address()?, packed.trace_id()?);
+        let [route, cluster, endpoint, status] = packed.places()?;
+        let [code, attempts, delivery, minor_version, termination] = packed.bytes()?;
         let record = Record {
             minor_version,
             unix_us,
             generation,
-            client_ip: if is_v4 == 1 { ip.to_canonical() } else { IpAddr::V6(ip) },
+            client_ip,
             trace_id,
             route: Some(route).filter(|&route| route != u16::MAX),
             endpoint: Some((cluster, endpoint)).filter(|_| cluster != u16::MAX),
             status,
-            code: Some(code).filter(|&code| code != u8::MAX),
+            code: packed::some(code),
             termination,
             attempts,
-            delivery: match delivery {
-                0 => Delivery::NotSent,
-                1 => Delivery::MaybeSent,
-                _ => Delivery::Answered,
-            },
-            bytes_in: u64::from_le_bytes(take(rest)?),
-            bytes_out: u64::from_le_bytes(take(rest)?),
-            duration_us: u64::from_le_bytes(take(rest)?),
-            upstream_us: u64::from_le_bytes(take(rest)?),
-            request_id: take_text(rest)?,
-            consumer: take_text(rest)?,
-            method: take_text(rest)?,
-            path: take_text(rest)?,
-            reason: take_text(rest)?,
-            referer: take_text(rest)?,
-            user_agent: take_text(rest)?,
-            listed: take_text(rest)?,
+            delivery: packed::delivery(delivery),
+            bytes_in,
+            bytes_out,
+            duration_us,
+            upstream_us,
+            request_id: packed.text()?,
+            consumer: packed.text()?,
+            method: packed.text()?,
+            path: packed.text()?,
+            reason: packed.text()?,
+            referer: packed.text()?,
+            user_agent: packed.text()?,
+            listed: packed.text()?,
         };
-        rest.is_empty().then_some(record)
+        packed.finish(record)
     }
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (front, back) = rest.split_first_chunk()?;
-    *rest = back;
-    Some(*front)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::from(u16::from_le_bytes(take(rest)?));
-    let (text, back) = rest.split_at_checked(length)?;
-    *rest = back;
-    Some(text)
 }
