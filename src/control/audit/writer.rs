@@ -61,6 +61,8 @@ pub(super) struct Writer {
     file: AuditFile,
     scribe: Scribe,
     shards: Vec<Shard>,
+    /// The shard that is the first to be asked next time.
+    first: usize,
     anchors: Anchors,
     counts: Arc<AuditCounts>,
     checkpoint: Duration,
@@ -90,6 +92,7 @@ impl Writer {
             file,
             scribe,
             shards,
+            first: 0,
             anchors,
             counts,
             checkpoint: plan.checkpoint,
@@ -158,9 +161,14 @@ impl Writer {
         shards.any(|(index, shard)| shard.receiver.way.issued.count() > self.scribe.seq(index))
     }
 
-    /// Makes lines of what is in the rings, up to a batch.
+    /// Makes lines of what is in the rings, up to a batch. Another shard is the first each time, so that none whose
+    /// ring fills a batch keeps the others waiting.
     fn collect(&mut self) {
-        for (index, shard) in self.shards.iter_mut().enumerate() {
+        let shards = self.shards.len();
+        let first = self.first;
+        self.first = (first + 1) % shards.max(1);
+        for index in (first..shards).chain(0..first) {
+            let shard = &mut self.shards[index];
             // Asked before the ring is emptied: what it shows and the ring does not have will never come.
             let issued = shard.receiver.way.issued.count();
             let mut lost = 0;
