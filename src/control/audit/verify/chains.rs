@@ -1,16 +1,18 @@
-//! Follows every chain through the files: whether each line is the one that comes next, and what it is if not.
+//! Follows every chain through the files, line by line: whose line it is, and what it says of others.
 //!
 //! A line that does not fit is named once, and the chain goes on behind it as that line has it: so one change is one
 //! finding, and what follows is checked all the same. Lines of the process's chain say where all others stood, which
 //! finds what was cut from them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::{
     super::chain::{AuditKey, Mac, NOTHING_BEFORE, bytes_of},
     Place, Report,
-    anchored::{Anchored, Expected},
+    anchored::Anchored,
+    chain::Chain,
     line::{Fields, Line},
+    run::Run,
 };
 
 /// All chains of all processes.
@@ -23,41 +25,6 @@ pub(super) struct Chains<'k> {
     last: Place,
     /// When the first and the last line were written.
     span: Option<(String, String)>,
-}
-
-/// What one process wrote.
-struct Run {
-    process: Chain,
-    shards: Vec<Chain>,
-    /// Its last line is the end.
-    is_ended: bool,
-    /// Its last line says that it goes on in another file.
-    goes_on: bool,
-    /// Its beginning is not in the files; why is said already.
-    is_partial: bool,
-    /// When its last checkpoint was made.
-    checkpoint: Option<String>,
-    last: Place,
-}
-
-/// One chain, as far as it was followed.
-#[derive(Default)]
-struct Chain {
-    seq: u64,
-    /// The code of the last line as it stands there, and as it should be: they differ if the line was altered, and
-    /// what follows fits one of them.
-    macs: [Mac; 2],
-    /// The number it had when the last checkpoint was made.
-    vouched_seq: u64,
-    /// Whether anything was wrong with it: what is odd afterwards may come from that.
-    is_broken: bool,
-    /// Lines that say that records are missing.
-    gaps: u64,
-    /// The first number that is in the files.
-    begins_at: u64,
-    /// Intents without an outcome so far.
-    open: BTreeMap<u64, Place>,
-    expected: Expected,
 }
 
 impl<'k> Chains<'k> {
@@ -340,189 +307,4 @@ const NOTES_MAX: usize = 50;
 fn not_a_line(place: Place, report: &mut Report) {
     let text = "this is no line of an audit log: it was altered, or lines around it were cut".to_owned();
     report.wrong(place, ("", None, 0), "altered", text);
-}
-
-impl Run {
-    fn chain(&mut self, shard: Option<usize>) -> Option<&mut Chain> {
-        match shard {
-            None => Some(&mut self.process),
-            Some(_) if self.is_partial && self.shards.is_empty() => None,
-            Some(shard) => self.shards.get_mut(shard),
-        }
-    }
-
-    /// A line of the process's own chain says where the others stand.
-    fn mark(&mut self, place: Place, line: &Line<'_>, report: &mut Report) {
-        let Fields { run, ref heads, event, ts, .. } = line.fields;
-        for head in heads {
-            let about = (run, Some(head.shard), head.seq);
-            if let (Some(chain), Some(mac)) = (self.shards.get_mut(head.shard), bytes_of(head.mac.as_bytes()))
-            {
-                chain.compare(place, about, mac, "when this line was written", report);
-                chain.vouched_seq = chain.seq;
-            }
-        }
-        self.is_ended = event == "end";
-        self.goes_on = event == "rotated";
-        self.checkpoint = Some(ts.to_owned());
-    }
-
-    fn compare_rest_with_anchors(&mut self, run: &str, report: &mut Report) {
-        if self.goes_on {
-            return;
-        }
-        let chains = std::iter::once((None, &self.process))
-            .chain(self.shards.iter().enumerate().map(|(shard, chain)| (Some(shard), chain)));
-        for (shard, chain) in chains {
-            if let Some((seq, (_, ts))) = chain.expected.last_key_value() {
-                let text = format!(
-                    "an anchored checkpoint of {ts} says that this chain had reached seq {seq}; here it ends at {}: \
-                     the end was cut off",
-                    chain.seq
-                );
-                report.wrong(self.last, (run, shard, *seq), "cut", text);
-            }
-        }
-    }
-
-    /// What can be said of the end of what this process wrote.
-    fn judge(&self, run: &str, all_ended: bool, is_anchored: bool, report: &mut Report) {
-        let open: usize = self.shards.iter().map(|chain| chain.open.len()).sum();
-        if self.is_ended {
-            for (shard, chain) in self.shards.iter().enumerate().filter(|(_, chain)| !chain.is_broken) {
-                let Some((&seq, &place)) = chain.open.first_key_value() else { continue };
-                let count = chain.open.len();
-                if chain.gaps > 0 {
-                    report.notes.push(format!(
-                        "shard {shard} of process {run}: {count} intents have no outcome, the first with seq {seq}; \
-                         they may be among the records that were dropped"
-                    ));
-                } else {
-                    let text =
-                        format!("it has no outcome, although its process ended in good order ({count} such)");
-                    report.wrong(place, (run, Some(shard), seq), "no_outcome", text);
-                }
-            }
-            return;
-        }
-        if self.goes_on {
-            report.notes.push(format!("process {run} goes on in a later file, which was not given"));
-            return;
-        }
-        if all_ended {
-            let text =
-                "the end of its process is not there: it was killed, or the end was cut off".to_owned();
-            report.wrong(self.last, (run, None, self.process.seq), "cut", text);
-        }
-        let unvouched: u64 =
-            self.shards.iter().map(|chain| chain.seq - chain.vouched_seq.min(chain.seq)).sum();
-        let since = self.checkpoint.as_deref().unwrap_or("its beginning");
-        report.notes.push(format!(
-            "process {run} has no end: it still runs, was killed, or the end was cut off. {unvouched} records came after \
-             its last checkpoint ({since}); whether more did cannot be told from these files"
-        ));
-        if !is_anchored {
-            report.notes.push(
-                "nothing was said about anchors: whoever has the files and no key can cut the end of an unfinished \
-                 process unseen; compare with checkpoints kept elsewhere (--anchor)"
-                    .to_owned(),
-            );
-        }
-        if open > 0 {
-            report.notes.push(format!(
-                "process {run}: {open} intents have no outcome yet: what became of these requests must be asked of \
-                 their endpoints"
-            ));
-        }
-    }
-}
-
-impl Chain {
-    /// Takes the line up if it is the next one, or the next one that is there; else says why not.
-    fn accept(&mut self, key: &AuditKey, place: Place, line: &Line<'_>, report: &mut Report) -> bool {
-        let Fields { run, shard, seq, records, .. } = line.fields;
-        let about = (run, shard, seq);
-        let expected = self.seq + 1;
-        let [first, second] = self.macs;
-        let mut mac = key.mac(&first, line.vouched);
-        if mac != line.mac && first != second {
-            mac = key.mac(&second, line.vouched);
-        }
-        if mac != line.mac {
-            if seq < expected {
-                self.is_broken = true;
-                let text = format!(
-                    "it stands behind seq {}: lines were reordered or repeated, or put in from elsewhere",
-                    self.seq
-                );
-                report.wrong(place, about, "displaced", text);
-                return false;
-            }
-            self.is_broken = true;
-            if seq > expected {
-                let text = format!(
-                    "seq {expected} was to come next: {} records are missing before it, or stand elsewhere",
-                    seq - expected
-                );
-                report.wrong(place, about, "missing", text);
-                mac = line.mac;
-            } else {
-                report.wrong(place, about, "altered", "this line was altered".to_owned());
-            }
-        }
-        self.seq = seq + records.saturating_sub(1);
-        self.macs = [line.mac, mac];
-        self.compare_with_anchor(place, (run, shard), report);
-        true
-    }
-
-    /// Another line says that the chain stood at this number with this code when it was written.
-    fn compare(
-        &mut self,
-        place: Place,
-        about: (&str, Option<usize>, u64),
-        mac: Mac,
-        when: &str,
-        report: &mut Report,
-    ) {
-        let (_, _, seq) = about;
-        if seq == self.seq && self.macs.contains(&mac) {
-            return;
-        }
-        if seq > self.seq {
-            let text = format!(
-                "the chain had reached seq {seq} {when}, and here it ends at {}: {} records were cut out before",
-                self.seq,
-                seq - self.seq
-            );
-            report.wrong(place, about, "missing", text);
-        } else if !self.is_broken {
-            let text =
-                format!("the chain stood at another record {when}: lines were altered or put in before");
-            report.wrong(place, about, "altered", text);
-        }
-        self.is_broken = true;
-        (self.seq, self.macs) = (seq.max(self.seq), [mac; 2]);
-    }
-
-    /// What was kept elsewhere of this record must be what stands here.
-    fn compare_with_anchor(
-        &mut self,
-        place: Place,
-        (run, shard): (&str, Option<usize>),
-        report: &mut Report,
-    ) {
-        while let Some(entry) = self.expected.first_entry() {
-            if *entry.key() > self.seq {
-                return;
-            }
-            let (seq, (mac, ts)) = entry.remove_entry();
-            if seq == self.seq && !self.macs.contains(&mac) {
-                let text = format!(
-                    "a checkpoint anchored at {ts} has another code for this record: it was replaced"
-                );
-                report.wrong(place, (run, shard, seq), "altered", text);
-            }
-        }
-    }
 }

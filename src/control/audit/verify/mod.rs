@@ -5,9 +5,11 @@
 //! nothing about who did it, and says of what is missing only what can be told.
 
 mod anchored;
+mod chain;
 mod chains;
 mod line;
 mod report;
+mod run;
 
 pub use self::report::{Problem, Report};
 
