@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{Access, access};
-
 use super::{
     super::audit::{Anchor, AuditKey},
     issue::Issues,
@@ -16,6 +14,7 @@ use super::{
     plan::{LogPlan, LogSink, Rotation},
     reader::{Field, Section},
     values::{bytes, defaulted, duration_ms, number, one_of, optional_bytes, optional_duration_ms},
+    writable::may_be_written,
 };
 
 /// `[audit]` as it was written.
@@ -159,24 +158,7 @@ fn path(field: &Field<String>, log: Option<&LogPlan>, directory: &Path, issues: 
 
 /// Whether a file could be written, or made, at `path`; notes why not.
 fn writable(field: &Field<String>, path: &Path, issues: &Issues) -> bool {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() {
-        field.wrong(issues, format!("{} is a directory; name a file in it", path.display()));
-        return false;
-    }
-    if !parent.is_dir() {
-        field.wrong(issues, format!("the directory of {} does not exist", path.display()));
-        return false;
-    }
-    let target = if path.exists() { path } else { parent };
-    match access(target, Access::WRITE_OK) {
-        Ok(()) => true,
-        Err(error) => {
-            let error = std::io::Error::from(error);
-            field.wrong(issues, format!("{} cannot be written: {error}", target.display()));
-            false
-        }
-    }
+    may_be_written(path).map_err(|mistake| field.wrong(issues, mistake)).is_ok()
 }
 
 fn anchor(field: &Field<String>, directory: &Path, issues: &Issues) -> Option<Anchor> {

@@ -2,12 +2,7 @@
 //!
 //! Opens nothing and creates nothing: whether a path can be written is asked, and tried when the log starts.
 
-use std::{io, path::Path, time::Duration};
-
-use rustix::{
-    fs::{Access, access},
-    io::Errno,
-};
+use std::{path::Path, time::Duration};
 
 use crate::stage::listed::Lists;
 
@@ -20,6 +15,7 @@ use super::{
     plan::{LogFormat, LogPlan, LogSink, Rotation},
     reader::Field,
     values::one_of,
+    writable::may_be_written,
 };
 
 /// What `log` means; `None` if a mistake left a hole.
@@ -68,25 +64,10 @@ fn sink(field: &Field<String>, directory: &Path, issues: &Issues) -> LogSink {
         path if path.starts_with("syslog:") => LogSink::Syslog(directory.join(&path["syslog:".len()..])),
         path => {
             let path = directory.join(path);
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            if path.is_dir() {
-                field.wrong(issues, format!("{} is a directory; name a file in it", path.display()));
-            } else if parent.is_some_and(|parent| !parent.is_dir()) {
-                field.wrong(issues, format!("the directory of {} does not exist", path.display()));
-            } else if let Err(error) = may_be_written(&path, parent) {
-                field.wrong(issues, format!("{} cannot be written: {error}", path.display()));
+            if let Err(mistake) = may_be_written(&path) {
+                field.wrong(issues, mistake);
             }
             LogSink::File(path)
         }
-    }
-}
-
-/// Whether this user may write the file at `path`, or may make it in `parent`.
-fn may_be_written(path: &Path, parent: Option<&Path>) -> io::Result<()> {
-    match access(path, Access::WRITE_OK) {
-        Err(Errno::NOENT) => {
-            Ok(access(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
-        }
-        asked => Ok(asked?),
     }
 }

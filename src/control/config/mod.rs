@@ -34,6 +34,7 @@ mod tables;
 pub(super) mod values;
 mod versions;
 pub mod view;
+mod writable;
 
 pub use issue::{Issue, Issues};
 pub use keys::without_newline;
