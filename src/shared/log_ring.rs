@@ -10,6 +10,9 @@ use std::sync::{
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+/// In front of each record: its length.
+pub const LENGTH_BYTES: usize = size_of::<u32>();
+
 /// The shard's end.
 #[derive(Debug)]
 pub struct LogSender {
@@ -71,7 +74,7 @@ impl LogSender {
         true
     }
 
-    /// Bytes that are free, of which each record takes four besides its own.
+    /// Bytes that are free, of which each record takes [`LENGTH_BYTES`] besides its own.
     pub fn room(&self) -> usize {
         self.ring.slots()
     }
@@ -98,12 +101,17 @@ fn copy_split(head: &[u8], tail: &[u8], first: &mut [u8], second: &mut [u8]) {
 impl LogReceiver {
     /// The next record, until the ring is empty.
     pub fn receive(&mut self) -> Option<&[u8]> {
-        let mut length = [0; 4];
+        let mut length = [0; LENGTH_BYTES];
         self.ring.pop_entire_slice(&mut length).ok()?;
         self.record.resize(u32::from_le_bytes(length) as usize, 0);
         // The sender commits length and record together.
         self.ring.pop_entire_slice(&mut self.record).ok()?;
         Some(&self.record)
+    }
+
+    /// Bytes that lie in the ring now: the records that are there, and [`LENGTH_BYTES`] in front of each.
+    pub fn bytes(&self) -> usize {
+        self.ring.slots()
     }
 
     /// Records dropped since this was last asked.

@@ -1,14 +1,13 @@
 //! What a line of the access log looks like.
 
-use std::{io::Write, sync::Arc};
+use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     base::{hex::hex_digits, ip_text::IpText},
     shared::{
-        listed::{Entry, List, VALUE_BYTES_MAX, entries},
+        listed::{List, VALUE_BYTES_MAX, entries},
         record::{Delivery, Record},
     },
     stage::{listed::Lists, refusal::ANSWERS, snapshot::Snapshot, termination::TERMINATIONS},
@@ -21,6 +20,7 @@ use super::{
     listeners::{Facts, Listeners},
     masked_trace, redact,
     template::{Piece, Template, Value},
+    text::{JsonLine, Second, micros, number, quoted, quoted_word},
 };
 
 /// Makes lines of records.
@@ -32,8 +32,9 @@ pub(super) struct Formatter {
     generations: Generations,
     /// The one the last record referred to.
     snapshot: Option<Arc<Snapshot>>,
-    /// The second that was formatted last, and its text.
-    second: Option<(u64, String)>,
+    second: Second,
+    /// The same as `combined` shows it.
+    day: Second,
 }
 
 /// A line that stands for lines that are missing.
@@ -49,7 +50,15 @@ impl Formatter {
     pub(super) fn new(plan: &LogPlan, generations: Generations) -> Self {
         let (format, consumer_key, lists) =
             (plan.format.clone(), plan.consumer_key.clone(), plan.lists.clone());
-        Self { format, consumer_key, lists, generations, snapshot: None, second: None }
+        Self {
+            format,
+            consumer_key,
+            lists,
+            generations,
+            snapshot: None,
+            second: Second::new("%Y-%m-%dT%H:%M:%S"),
+            day: Second::new("%d/%b/%Y:%H:%M:%S +0000"),
+        }
     }
 
     /// Lets go of the snapshot of the last record.
@@ -95,7 +104,7 @@ impl Formatter {
         };
         match &self.format {
             LogFormat::Json => self.json(out, shard, record),
-            LogFormat::Combined => combined(out, record),
+            LogFormat::Combined => self.combined(out, record),
             LogFormat::Template(template) => {
                 let template = template.clone();
                 self.template(out, shard, record, &template);
@@ -148,8 +157,8 @@ impl Formatter {
     fn json(&mut self, out: &mut Vec<u8>, shard: usize, record: &Record<'_>) {
         let mut line = JsonLine { out };
         line.out.extend_from_slice(b"{\"ts\":\"");
-        line.out.extend_from_slice(second(&mut self.second, record.unix_us / 1_000_000).as_bytes());
-        line.micros(record.unix_us % 1_000_000);
+        line.out.extend_from_slice(self.second.text(record.unix_us));
+        micros(line.out, record.unix_us);
         line.number(b"Z\",\"shard\":", shard as u64);
         line.text(b",\"request_id\":\"", record.request_id);
         line.out.extend_from_slice(b"\",\"trace_id\":\"");
@@ -204,71 +213,76 @@ impl Formatter {
                     let mut entries = entries(record.listed);
                     let entry = entries.find(|entry| (entry.list, entry.name) == (list, name));
                     let value = entry.map_or(b"".into(), |entry| redact::value(entry.value, VALUE_BYTES_MAX));
-                    out.extend_from_slice(quoted(&value).as_bytes());
+                    quoted(out, &value);
                     continue;
                 }
                 Piece::Value(value) => value,
             };
-            // Writing into memory cannot fail.
-            let _ = match value {
+            match value {
                 Value::Ts => {
-                    let second = second(&mut self.second, record.unix_us / 1_000_000);
-                    write!(out, "{second}.{:06}Z", record.unix_us % 1_000_000)
+                    out.extend_from_slice(self.second.text(record.unix_us));
+                    micros(out, record.unix_us);
+                    out.push(b'Z');
                 }
-                Value::Shard => write!(out, "{shard}"),
-                Value::RequestId => out.write_all(quoted(record.request_id).as_bytes()),
-                Value::TraceId => out.write_all(&hex_digits(record.trace_id)),
-                Value::ClientIp => write!(out, "{}", record.client_ip),
-                Value::Consumer => out.write_all(quoted(record.consumer).as_bytes()),
-                Value::Method => out.write_all(quoted(record.method).as_bytes()),
-                Value::Path => out.write_all(quoted(record.path).as_bytes()),
-                Value::Route => {
-                    out.write_all(quoted(route.map_or(b"", |route| route.name.as_bytes())).as_bytes())
-                }
-                Value::Version => {
-                    out.write_all(quoted(route.map_or(b"", |route| route.version.as_bytes())).as_bytes())
-                }
-                Value::Status => write!(out, "{}", record.status),
+                Value::Shard => number(out, shard as u64),
+                Value::RequestId => quoted(out, record.request_id),
+                Value::TraceId => out.extend_from_slice(&hex_digits(record.trace_id)),
+                Value::ClientIp => out.extend_from_slice(IpText::new(record.client_ip).as_bytes()),
+                Value::Consumer => quoted(out, record.consumer),
+                Value::Method => quoted(out, record.method),
+                Value::Path => quoted(out, record.path),
+                Value::Route => quoted(out, route.map_or(b"", |route| route.name.as_bytes())),
+                Value::Version => quoted(out, route.map_or(b"", |route| route.version.as_bytes())),
+                Value::Status => number(out, record.status.into()),
                 Value::Code => {
                     let answer = record.code.and_then(|code| ANSWERS.get(usize::from(code)));
-                    out.write_all(answer.map_or("-", |answer| answer.word).as_bytes())
+                    out.extend_from_slice(answer.map_or("-", |answer| answer.word).as_bytes());
                 }
-                Value::Reason => out.write_all(quoted(record.reason).as_bytes()),
-                Value::Cluster => out.write_all(quoted(names().0.as_bytes()).as_bytes()),
-                Value::Endpoint => out.write_all(quoted(names().1.as_bytes()).as_bytes()),
-                Value::Attempts => write!(out, "{}", record.attempts),
-                Value::Delivery => out.write_all(delivery(record.delivery).as_bytes()),
-                Value::BytesIn => write!(out, "{}", record.bytes_in),
-                Value::BytesOut => write!(out, "{}", record.bytes_out),
-                Value::DurationUs => write!(out, "{}", record.duration_us),
-                Value::UpstreamUs => write!(out, "{}", record.upstream_us),
-                Value::Termination => out.write_all(termination(record.termination).as_bytes()),
-                Value::Protocol => write!(out, "HTTP/1.{}", record.minor_version),
-                Value::Referer => out.write_all(quoted(record.referer).as_bytes()),
-                Value::UserAgent => out.write_all(quoted(record.user_agent).as_bytes()),
-            };
+                Value::Reason => quoted(out, record.reason),
+                Value::Cluster => quoted(out, names().0.as_bytes()),
+                Value::Endpoint => quoted(out, names().1.as_bytes()),
+                Value::Attempts => number(out, record.attempts.into()),
+                Value::Delivery => out.extend_from_slice(delivery(record.delivery).as_bytes()),
+                Value::BytesIn => number(out, record.bytes_in),
+                Value::BytesOut => number(out, record.bytes_out),
+                Value::DurationUs => number(out, record.duration_us),
+                Value::UpstreamUs => number(out, record.upstream_us),
+                Value::Termination => out.extend_from_slice(termination(record.termination).as_bytes()),
+                Value::Protocol => protocol(out, record),
+                Value::Referer => quoted(out, record.referer),
+                Value::UserAgent => quoted(out, record.user_agent),
+            }
         }
+    }
+
+    fn combined(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        out.extend_from_slice(IpText::new(record.client_ip).as_bytes());
+        out.extend_from_slice(b" - ");
+        // The one text from outside that no quotation marks enclose.
+        quoted_word(out, record.consumer);
+        out.extend_from_slice(b" [");
+        out.extend_from_slice(self.day.text(record.unix_us));
+        out.extend_from_slice(b"] \"");
+        quoted(out, record.method);
+        out.push(b' ');
+        quoted(out, record.path);
+        out.push(b' ');
+        protocol(out, record);
+        out.extend_from_slice(b"\" ");
+        number(out, record.status.into());
+        out.push(b' ');
+        number(out, record.bytes_out);
+        out.extend_from_slice(b" \"");
+        quoted(out, record.referer);
+        out.extend_from_slice(b"\" \"");
+        quoted(out, record.user_agent);
+        out.push(b'"');
     }
 }
 
-fn combined(out: &mut Vec<u8>, record: &Record<'_>) {
-    let time = Timestamp::from_microsecond(i64::try_from(record.unix_us).unwrap_or_default())
-        .map(|time| time.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string())
-        .unwrap_or_default();
-    let _ = write!(
-        out,
-        "{} - {} [{time}] \"{} {} HTTP/1.{}\" {} {} \"{}\" \"{}\"",
-        record.client_ip,
-        // The one text from outside that no quotation marks enclose.
-        quoted(record.consumer).replace(' ', "\\x20"),
-        quoted(record.method),
-        quoted(record.path),
-        record.minor_version,
-        record.status,
-        record.bytes_out,
-        quoted(record.referer),
-        quoted(record.user_agent),
-    );
+fn protocol(out: &mut Vec<u8>, record: &Record<'_>) {
+    out.extend_from_slice(b"HTTP/1.");
+    number(out, record.minor_version.into());
 }
 
 /// The members of a JSON line that show what is listed.
@@ -289,100 +303,11 @@ pub(in crate::control) fn delivery(delivery: Delivery) -> &'static str {
     }
 }
 
-/// A JSON object as it is written: each call appends the text up to and into the next value. The writer
-/// thread shares the machine with the shards, and building lines this way costs it a third of what a
-/// serializer does.
-struct JsonLine<'a> {
-    out: &'a mut Vec<u8>,
-}
-
-impl JsonLine<'_> {
-    /// A value that needs no escape.
-    fn plain(&mut self, before: &[u8], value: &str) {
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(value.as_bytes());
-    }
-
-    fn number(&mut self, before: &[u8], value: u64) {
-        self.plain(before, itoa::Buffer::new().format(value));
-    }
-
-    /// A value that may hold anything; a dash when it is empty.
-    fn text(&mut self, before: &[u8], value: &[u8]) {
-        self.out.extend_from_slice(before);
-        if value.is_empty() {
-            self.out.push(b'-');
-        } else if is_plain(value) {
-            self.out.extend_from_slice(value);
-        } else {
-            let quoted = serde_json::Value::from(String::from_utf8_lossy(value)).to_string();
-            self.out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
-        }
-    }
-
-    /// The members of an object: the values of those of `names` that are there.
-    fn entries<'e>(&mut self, names: &[Box<str>], entries: impl Iterator<Item = Entry<'e>>) {
-        let mut before = "\"";
-        for entry in entries {
-            let Some(name) = names.get(entry.name) else { continue };
-            self.plain(before.as_bytes(), name);
-            self.text(b"\":\"", &redact::value(entry.value, VALUE_BYTES_MAX));
-            self.out.push(b'"');
-            before = ",\"";
-        }
-    }
-
-    /// `.` and six digits.
-    fn micros(&mut self, micros: u64) {
-        let mut digits = itoa::Buffer::new();
-        self.out.push(b'.');
-        self.out.extend_from_slice(&digits.format(1_000_000 + micros % 1_000_000).as_bytes()[1..]);
-    }
-
-    /// 32 lower-case hex digits.
-    fn hex(&mut self, number: u128) {
-        self.out.extend_from_slice(&hex_digits(number));
-    }
-}
-
-/// Whether JSON takes these bytes as they are. Looks at all of them rather than stopping at the first, so
-/// that it becomes a handful of vector instructions.
-fn is_plain(value: &[u8]) -> bool {
-    let odd = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
-    !value.iter().fold(false, |any, &byte| any | odd(byte))
-}
-
-/// The date and time of a second, made once for all lines of that second.
-fn second(known: &mut Option<(u64, String)>, unix_s: u64) -> &str {
-    if known.as_ref().is_none_or(|(second, _)| *second != unix_s) {
-        let text = Timestamp::from_second(i64::try_from(unix_s).unwrap_or_default())
-            .map(|time| time.strftime("%Y-%m-%dT%H:%M:%S").to_string())
-            .unwrap_or_default();
-        *known = Some((unix_s, text));
-    }
-    known.as_ref().map_or("", |(_, text)| text)
-}
-
 /// The names of the cluster and the endpoint of a record.
 fn names<'s>(snapshot: &'s Snapshot, record: &Record<'_>) -> Option<(&'s str, &'s str)> {
     let (cluster, endpoint) = record.endpoint?;
     let cluster = snapshot.clusters.get(usize::from(cluster))?;
     Some((&cluster.name, &cluster.endpoints.get(usize::from(endpoint))?.name))
-}
-
-/// Text for between quotation marks, as nginx escapes it.
-fn quoted(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return "-".to_owned();
-    }
-    let mut text = String::new();
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => text.push_str(&format!("\\x{byte:02X}")),
-            _ => text.push(char::from(byte)),
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -391,7 +316,7 @@ mod tests {
         super::super::config::plan::{LogSink, Rotation},
         *,
     };
-    use crate::stage::fixture;
+    use crate::{shared::listed::Entry, stage::fixture};
 
     fn record<'a>(path: &'a [u8], consumer: &'a [u8]) -> Record<'a> {
         Record {

@@ -13,6 +13,7 @@ mod output;
 mod pan;
 mod redact;
 mod template;
+mod text;
 mod token;
 
 use std::{
@@ -29,7 +30,11 @@ use std::{
 
 use crate::{
     base::hex::hex_digits,
-    shared::{callers::NAME_BYTES_MAX, log_ring::LogReceiver, record::Record},
+    shared::{
+        callers::NAME_BYTES_MAX,
+        log_ring::{LENGTH_BYTES, LogReceiver},
+        record::Record,
+    },
     stage::snapshot::Snapshot,
 };
 
@@ -145,6 +150,7 @@ impl AccessLog {
             is_off: plan.sink == LogSink::Off,
             listeners,
             rings,
+            first: 0,
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             batch_lines: 0,
             lost: 0,
@@ -210,6 +216,8 @@ struct Writer {
     formatter: Formatter,
     listeners: Listeners,
     rings: Vec<LogReceiver>,
+    /// The shard whose turn is first next time.
+    first: usize,
     batch: Vec<u8>,
     batch_lines: u64,
     /// Lines that are missing and that no gap line stands for yet.
@@ -255,31 +263,43 @@ impl Writer {
     fn drain(&mut self) -> bool {
         let abandoned = self.generations.abandoned();
         let mut any = false;
-        for shard in 0..self.rings.len() {
-            let dropped = self.rings[shard].newly_dropped();
-            if dropped > 0 {
-                self.write();
-                self.write_gap(Some(shard), dropped);
-            }
-            while let Some(packed) = self.rings[shard].receive() {
-                if let Some(record) = Record::unpack(packed) {
-                    if !self.is_off {
-                        self.counts.last.keep(packed);
-                    }
-                    self.formatter.line(&mut self.batch, shard, &record, &mut self.listeners);
-                    self.batch_lines += 1;
-                }
-                any = true;
-                if self.batch.len() >= BATCH_BYTES {
-                    self.write();
-                }
-            }
+        let shards = self.rings.len();
+        for turn in 0..shards {
+            any |= self.take_turn((self.first + turn) % shards);
         }
+        self.first = (self.first + 1) % shards.max(1);
         self.write();
         self.listeners.hand_over();
         self.formatter.rest();
         self.generations.forget(&abandoned);
         any
+    }
+
+    /// Makes lines of what is in a shard's ring now. What comes meanwhile waits until it is this one's turn again, or
+    /// a busy shard would keep the writer from all others and from orders.
+    fn take_turn(&mut self, shard: usize) -> bool {
+        let dropped = self.rings[shard].newly_dropped();
+        if dropped > 0 {
+            self.write();
+            self.write_gap(Some(shard), dropped);
+        }
+        let waiting_bytes = self.rings[shard].bytes();
+        let mut taken_bytes = 0;
+        while taken_bytes < waiting_bytes {
+            let Some(packed) = self.rings[shard].receive() else { break };
+            taken_bytes += packed.len() + LENGTH_BYTES;
+            if let Some(record) = Record::unpack(packed) {
+                if !self.is_off {
+                    self.counts.last.keep(packed);
+                }
+                self.formatter.line(&mut self.batch, shard, &record, &mut self.listeners);
+                self.batch_lines += 1;
+            }
+            if self.batch.len() >= BATCH_BYTES {
+                self.write();
+            }
+        }
+        waiting_bytes > 0
     }
 
     /// Writes the batch, and before it how many lines are missing, if any are.
@@ -327,3 +347,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
