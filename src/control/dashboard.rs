@@ -57,6 +57,7 @@ fn render() -> Markup {
                     (table("Endpoints", "endpoints"))
                     (table("Consumers", "consumers"))
                     (table("Objectives", "objectives"))
+                    (table("Audit log", "audit"))
                     (table("Refusals by code", "refusals"))
                     (table("Last refusals", "last"))
                     (table("Slow exchanges", "slow"))

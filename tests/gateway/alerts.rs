@@ -54,6 +54,8 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
         .keys("")
         .cluster("main", &[endpoint.address], "")
         .text("[[api]]\nname = \"a\"\n[[api.version]]\nname = \"v1\"\nstate = \"retired\"\n")
+        .text("\n[audit]\npath = \"audit.log\"\nkey_file = \"audit.key\"\n")
+        .file("audit.key", &[b'k'; 32])
         .text("[[jwt]]\nname = \"issuer\"\njwks_url = \"http://127.0.0.1:1/jwks\"\n")
         .route(
             "pay",
@@ -84,7 +86,7 @@ fn every_metric_that_a_rule_or_a_panel_names_exists() {
             .collect::<Vec<_>>()
     };
     let (rules, panels) = (rules(), panels());
-    assert!(rules.len() >= 10 && panels.len() >= 15);
+    assert!(rules.len() >= 14 && panels.len() >= 18);
     for query in rules.iter().chain(&panels) {
         let metrics = metrics_in(query);
         assert!(!metrics.is_empty() || query == "prometheus", "{query}");

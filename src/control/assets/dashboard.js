@@ -180,18 +180,25 @@
         return make("span", rate.toFixed(2), rate > 1 ? "bad" : "");
       }, "number"]),
     ], live.objectives, "No route states an objective (slo).");
+    table("audit", [
+      ["State", (a) => state(a.failing ? "failing" : "writing")], ["Lines", (a) => short(a.lines), "number"],
+      ["Requests refused", (a) => short(a.refused), "number"], ["Answers withheld", (a) => short(a.withheld), "number"],
+      ["Answers without record", (a) => short(a.unproven), "number"], ["Records missing", (a) => short(a.dropped), "number"],
+      ["Checkpoints", (a) => short(a.checkpoints), "number"],
+      ["Kept elsewhere", (a) => short(a.anchored.arrived) + (a.anchored.failed ? `, ${short(a.anchored.failed)} failed` : ""), "number"],
+    ], live.audit ? [live.audit] : [], "There is none (audit.path).");
     table("refusals", [
       ["Code", (r) => r.code, "code"], ["Status", (r) => r.status, "number"],
       ["Last minute", (r) => short(r.last_minute), "number"], ["Ever", (r) => short(r.total), "number"],
     ], [...live.refusals].sort((one, other) => other.last_minute - one.last_minute || other.total - one.total), "None yet.");
     table("last", [
-      ["Time", (r) => time(r.at), "number"], ["Code", (r) => r.code, "code"], ["Why", (r) => r.reason || "–", "long"], ["Route", (r) => r.route],
+      ["Time", (r) => time(r.at), "number"], ["Code", (r) => r.code, "code"], ["End", (r) => r.termination, "code"], ["Why", (r) => r.reason || "–", "long"], ["Route", (r) => r.route],
       ["Consumer", (r) => r.consumer, "long"], ["Request", (r) => `${r.method} ${r.path}`, "long"], ["From", (r) => r.client_ip],
       ["Id", (r) => make("code", r.request_id), "long"],
     ], live.last_refusals, "None yet.");
     table("slow", [
       ["Time", (r) => time(r.at), "number"], ["Took, ms", (r) => short(ms(r.duration_us)), "number"], ["Status", (r) => r.status, "number"],
-      ["Route", (r) => r.route], ["Request", (r) => `${r.method} ${r.path}`, "long"], ["Steps", timeline],
+      ["End", (r) => r.termination, "code"], ["Route", (r) => r.route], ["Request", (r) => `${r.method} ${r.path}`, "long"], ["Steps", timeline],
     ], live.slow, "None among those that were timed (monitor.sample, monitor.slow).");
   };
 

@@ -1,6 +1,8 @@
-//! What `/metrics` says about the audit log.
+//! What `/metrics` and the dashboard say about the audit log.
 
 use std::{fmt, sync::atomic::Ordering};
+
+use serde_json::{Value, json};
 
 use super::{
     super::{
@@ -44,6 +46,21 @@ pub(in crate::control) fn exposition(out: &mut Out<'_>, view: &View) -> fmt::Res
         "Waits for the disk; next to nothing unless fsync is on",
         &sync,
     )
+}
+
+/// The same for the dashboard.
+pub(in crate::control) fn told(audit: &AuditCounts) -> Value {
+    let [arrived, failed] = &audit.anchored;
+    json!({
+        "failing": audit.is_failing(),
+        "lines": audit.lines.get(),
+        "refused": audit.sum(|way| &way.refused),
+        "withheld": audit.sum(|way| &way.withheld),
+        "unproven": audit.sum(|way| &way.unproven),
+        "dropped": audit.sum(|way| &way.dropped),
+        "checkpoints": audit.checkpoints.get(),
+        "anchored": { "arrived": arrived.load(Ordering::Relaxed), "failed": failed.load(Ordering::Relaxed) },
+    })
 }
 
 fn chain_lengths<'n>(audit: &AuditCounts, names: &'n [String]) -> Vec<Labelled<'n, 1, u64>> {

@@ -14,7 +14,7 @@ mod tail;
 pub mod verify;
 mod writer;
 
-pub(super) use self::exposition::exposition;
+pub(super) use self::exposition::{exposition, told};
 pub use self::{anchors::Anchor, chain::AuditKey};
 
 use std::{

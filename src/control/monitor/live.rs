@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{access_log::masked_name, admin::trouble::trouble, apis, view::View},
+    super::{access_log::masked_name, admin::trouble::trouble, apis, audit, view::View},
     State as Kept, WINDOWS,
     census::Consumer,
 };
@@ -109,6 +109,7 @@ fn tell(view: &View, state: &Kept, after: u64) -> Value {
         "clusters": clusters.collect::<Vec<_>>(),
         "consumers": consumers.map(|consumer| told_of(&view.snapshot, consumer)).collect::<Vec<_>>(),
         "objectives": objectives.collect::<Vec<_>>(),
+        "audit": view.audit.as_deref().map(audit::told),
         "last_refusals": state.recent.refusals().collect::<Vec<_>>(),
         "slow": state.recent.slow().collect::<Vec<_>>(),
     })
