@@ -193,3 +193,89 @@ fn a_disk_that_is_not_there_at_the_start_is_refused() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("audit.path: ") && said.contains("No space left"), "{said}");
 }
+
+/// Keeps the gateway from writing until it is dropped, as a disk that takes its time does: whoever writes an audit log
+/// locks it.
+fn slow_disk(gateway: &Gateway) -> File {
+    let file = File::open(gateway.directory().join("audit.log")).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+#[test]
+fn a_disk_that_is_slow_delays_audited_requests_and_no_others() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway = audited(&endpoint, "durability = \"fsync\"\nwait_max = \"60s\"").start();
+    let disk = slow_disk(&gateway);
+    let mut waiting = gateway.client();
+    waiting.send("POST /pay HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+    until("the request", || gateway.metric("tollgate_inflight_requests") > 0.0);
+    for _ in 0..20 {
+        assert_eq!(gateway.client().get("/free", "").status, 200);
+    }
+    assert!(
+        endpoint.seen(20).iter().all(|seen| seen.target() == "/free"),
+        "nothing is sent before it is on the disk"
+    );
+    assert_eq!(events(&gateway, "intent").len(), 0);
+    drop(disk);
+    assert_eq!(waiting.answer().status, 200);
+    assert_eq!(endpoint.count(), 21);
+    assert_eq!(events(&gateway, "outcome").len(), 1, "and the answer comes when that is, too");
+    gateway.stop();
+}
+
+#[test]
+fn a_disk_that_is_slower_than_the_wait_refuses_what_was_not_sent() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = audited(&endpoint, "durability = \"fsync\"\nwait_max = \"200ms\"").start();
+    let disk = slow_disk(&gateway);
+    for _ in 0..3 {
+        let answer = gateway.client().post("/pay", "", b"body");
+        assert_eq!((answer.status, answer.field("tollgate-delivery")), (503, Some("not-sent")));
+    }
+    assert_eq!(endpoint.count(), 0);
+    drop(disk);
+    until("an answer", || gateway.client().get("/pay", "").status == 200);
+    gateway.signal("TERM");
+    gateway.wait();
+    let (code, said) = verify(&gateway, &["--ended", "audit.log"]);
+    assert_eq!(code, Some(0), "{said}");
+    // What was refused after it had been written down has an outcome that says so.
+    let outcomes = events(&gateway, "outcome");
+    assert!(
+        outcomes.iter().any(|line| line["status"] == 503 && line["delivery"] == "not-sent"),
+        "{outcomes:?}"
+    );
+}
+
+/// What the system did not keep it may have forgotten, whatever it says next time: nothing counts as recorded until the
+/// process is started anew.
+#[test]
+fn a_disk_that_does_not_keep_what_it_took_is_not_believed_again() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = audited(&endpoint, "durability = \"fsync\"").start();
+    assert_eq!(gateway.client().get("/pay", "").status, 200);
+    let path = gateway.directory().join("audit.log");
+    fs::rename(&path, gateway.directory().join("audit.log.before")).unwrap();
+    // A plain file that takes every write (it is the process's name) and cannot be synced.
+    symlink(format!("/proc/{}/comm", gateway.pid()), &path).unwrap();
+    gateway.signal("USR1");
+    until("the failure", || gateway.metric("tollgate_audit_failing") > 0.0);
+    let before = endpoint.count();
+    for _ in 0..3 {
+        let answer = gateway.client().post("/pay", "", b"body");
+        assert_eq!((answer.status, answer.field("tollgate-delivery")), (503, Some("not-sent")));
+    }
+    assert_eq!(gateway.client().get("/free", "").status, 200);
+    fs::remove_file(&path).unwrap();
+    gateway.signal("USR1");
+    let restart = |line: &String| line.contains("cannot be written") || line.contains("restart");
+    until("what to do", || gateway.said().iter().any(restart));
+    assert_eq!(gateway.client().get("/pay", "").status, 503, "another file makes no difference");
+    assert_eq!(endpoint.count(), before + 1, "only what is not audited was sent");
+    gateway.signal("TERM");
+    gateway.wait();
+    let (code, said) = verify(&gateway, &["audit.log.before"]);
+    assert_eq!(code, Some(0), "what was there is whole: {said}");
+}
