@@ -129,6 +129,12 @@ impl Auditor {
         }))
     }
 
+    /// Exchanges that wait, and bytes of the ring that are kept for some.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.waiting.borrow().len(), self.kept_bytes.get())
+    }
+
     /// Passes news on to who waits for them, for ever.
     pub(super) async fn run(self: Rc<Self>) {
         loop {

@@ -58,6 +58,17 @@ impl Upstream {
         }
     }
 
+    /// Path and id of the request whose beginning has come and was not understood yet, if enough of it has.
+    pub(super) fn next_request(&self) -> Option<(String, String)> {
+        let link = self.link.as_ref()?;
+        let is_new = self.parser.is_between() || !self.parser.beginning().is_empty();
+        let bytes = [self.parser.beginning(), &link.next_unread()].concat();
+        let line =
+            bytes.split(|&byte| byte == b'\r').next().filter(|line| is_new && line.len() < bytes.len())?;
+        let line = String::from_utf8_lossy(line);
+        Some((line.split(' ').nth(1)?.to_owned(), id_in(&line).to_owned()))
+    }
+
     /// Whether there is a connection still.
     pub(super) fn is_open(&self) -> bool {
         self.link.is_some()

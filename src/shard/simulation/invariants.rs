@@ -15,6 +15,7 @@ use crate::{
 
 use super::{
     super::connection::LINGER_MS,
+    audited,
     client::{Client, says_close},
     endpoint::{Upstream, id_in},
     link::Heard,
@@ -24,7 +25,9 @@ use super::{
     world::{Instant, Logged, World},
 };
 
-type Verdict = Result<(), String>;
+pub(super) use audited::nothing_goes_unrecorded;
+
+pub(super) type Verdict = Result<(), String>;
 
 macro_rules! rule {
     ($holds:expr, $($broken:tt)*) => {
@@ -82,6 +85,7 @@ pub(super) fn everything_is_given_back(world: &World) -> Verdict {
     rule!(meters.in_flight.get() == 0, "{} exchanges are left", meters.in_flight.get());
     rule!(shard.buffers.rented() == 0, "{} blocks are not given back", shard.buffers.rented());
     rule!(shard.replies.rented() == 0, "{} reply blocks are not given back", shard.replies.rented());
+    audited::everything_is_given_back(world)?;
     rule!(shard.connections.get() == 0, "{} connections are left", shard.connections.get());
     rule!(shard.farewells.get() == 0, "{} farewells are left", shard.farewells.get());
     rule!(shard.copies.get() == 0, "{} copies are left", shard.copies.get());
@@ -110,6 +114,7 @@ pub(super) fn verdict(world: &World) -> Verdict {
         let ended = upstream.end.is_some() || !upstream.is_open();
         rule!(ended, "upstream {} was never closed", upstream.number);
     }
+    audited::verdict(world, &seen)?;
     let mut decisions = Vec::new();
     for client in &world.clients {
         let records: Vec<&Logged> =

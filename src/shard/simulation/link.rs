@@ -96,6 +96,14 @@ impl Link {
         seen
     }
 
+    /// The beginning of that, enough for the first line of a head.
+    pub(super) fn next_unread(&self) -> Vec<u8> {
+        let mut seen = vec![0; 512];
+        let bytes = self.end.peek(&mut seen).unwrap_or(0);
+        seen.truncate(bytes);
+        seen
+    }
+
     /// What tells whether the shard has closed its end.
     pub(super) fn hang_up(&self) -> PollFd<'_> {
         PollFd::new(&self.end, PollFlags::empty())

@@ -5,6 +5,8 @@
 //! connection to the log record, on real sockets of the kernel; `runtime.rs` stands in for the runtime. What the
 //! peers do is in `script.rs`, `client.rs` and `endpoint.rs`, what must hold in `invariants.rs`.
 
+mod audit;
+mod audited;
 mod client;
 mod endpoint;
 mod invariants;
@@ -30,7 +32,7 @@ use self::world::World;
 const SEEDS: u64 = 256;
 
 /// What must have happened at least once in all of them, or the rules were kept by nobody doing anything.
-const HAPPENINGS: [&str; 28] = [
+const HAPPENINGS: [&str; 32] = [
     "200",
     "201",
     "204",
@@ -59,6 +61,10 @@ const HAPPENINGS: [&str; 28] = [
     "copy not sent",
     "drain",
     "cut",
+    "refused without a record",
+    "answer withheld",
+    "answer before its record",
+    "audit record dropped",
 ];
 
 /// What one world came to.

@@ -32,6 +32,7 @@ pub(super) const HEAD_BYTES_MAX: usize = 4_096;
 pub(super) struct Asked {
     pub(super) id: String,
     pub(super) method: &'static str,
+    pub(super) path: String,
     /// What its limits count by: the payer, or who the token names.
     pub(super) key: String,
     pub(super) bytes: Vec<u8>,
@@ -179,7 +180,8 @@ fn ask(rng: &mut Rng, id: String, is_last: bool) -> Asked {
     } else {
         bytes.extend(body);
     }
-    Asked { id, method, key, bytes, head_bytes, is_readable, sightings_max }
+    let path = format!("/{route}/{id}");
+    Asked { id, method, path, key, bytes, head_bytes, is_readable, sightings_max }
 }
 
 /// A token for `consumer` that expires in the year 2100.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 use super::{
-    super::{BufferPlan, Driver, ShardPlan},
+    super::{AuditEnds, BufferPlan, Driver, ShardPlan},
     script::{self, ROUTES},
 };
 
@@ -40,6 +40,9 @@ pub(super) const RESPONSE_MS: u64 = 4_000;
 const HEDGE_MS: u64 = 300;
 /// How long an exchange of one of the routes may take.
 const EXCHANGE_MS: u64 = 2_500;
+/// Routes that are audited, in worlds where any is: those without limits, or a request that was refused because it could
+/// not be recorded would have to be reckoned among the admitted.
+pub(super) const AUDITED: [&str; 2] = ["open", "small"];
 /// The cluster that only gets copies.
 pub(super) const SHADOW: usize = 1;
 /// How long a connection may take to be made.
@@ -50,8 +53,14 @@ const POOL_IDLE_MS: u64 = 2_500;
 /// What a buffer holds of a request, with heads as short as these.
 pub(super) const BLOCK_BYTES: usize = 32 * 1024;
 
-/// The plan of one world's shard, which logs to `log` and tells of exchanges to `samples`.
-pub(super) fn plan(rng: &mut Rng, log: LogSender, samples: LogSender) -> ShardPlan {
+/// The plan of one world's shard, which logs to `log`, tells of exchanges to `samples` and audits some routes.
+pub(super) fn plan(
+    rng: &mut Rng,
+    log: LogSender,
+    samples: LogSender,
+    audit: Option<AuditEnds>,
+    is_audited: bool,
+) -> ShardPlan {
     let connections_max = if rng.u32(..4) == 0 { 4 } else { 100 };
     let buffer_bytes = if rng.u32(..4) == 0 { 8 * BLOCK_BYTES } else { 4 << 20 };
     ShardPlan {
@@ -65,16 +74,16 @@ pub(super) fn plan(rng: &mut Rng, log: LogSender, samples: LogSender) -> ShardPl
         tokens_max: 16,
         revoked: RevokedCell::new(Revoked::new(Fingerprints::new([0, 0]), Default::default())),
         log: Some(log),
-        audit: None,
+        audit,
         samples: Some(samples),
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng))),
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot(rng, is_audited))),
         lifecycle: Arc::new(Lifecycle::default()),
         meters: Arc::new(PerShard::new(1)),
     }
 }
 
 /// The configuration of one world.
-fn snapshot(rng: &mut Rng) -> Snapshot {
+fn snapshot(rng: &mut Rng, is_audited: bool) -> Snapshot {
     let header = || By::Header("X-Payer".into());
     let limits: [Vec<Limit>; 5] = [
         vec![],
@@ -86,6 +95,7 @@ fn snapshot(rng: &mut Rng) -> Snapshot {
     let routes = ROUTES.iter().zip(limits).zip(0..).map(|((name, limits), index)| Route {
         limits: limits.into(),
         keys: (*name == "token").then_some(0),
+        is_audited: is_audited && AUDITED.contains(name),
         body_bytes_max: match *name {
             "small" => script::SMALL_BODY_BYTES_MAX,
             _ => script::BODY_BYTES_MAX,

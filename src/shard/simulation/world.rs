@@ -32,11 +32,12 @@ use super::{
         housekeeping::{self, Rounds},
         readiness,
     },
+    audit::Auditing,
     client::Client,
     endpoint::Upstream,
     invariants,
     link::{Heard, Link},
-    runtime::{Dial, Runtime},
+    runtime::{Dial, Runtime, spawn},
     script::{self, Parting},
     setting::{self, SHADOW},
     trace::Trace,
@@ -95,6 +96,7 @@ pub(super) struct World {
     moods: [Mood; 5],
     log: LogReceiver,
     samples: LogReceiver,
+    pub(super) audit: Auditing,
     pub(super) records: Vec<Logged>,
     pub(super) has_recovered: bool,
     trace: Trace,
@@ -117,10 +119,14 @@ impl World {
         let runtime = Runtime::install();
         let (sender, log) = log_ring(1 << 20);
         let (sample_sender, samples) = log_ring(1 << 20);
-        let plan = setting::plan(&mut rng, sender, sample_sender);
+        let (audit, ends) = Auditing::new(seed);
+        let plan = setting::plan(&mut rng, sender, sample_sender, Some(ends), audit.has_routes);
         let snapshot = plan.snapshot.load_full();
         let (shard, _) = Shard::new(plan).expect("a readiness set");
         shard.desk.borrow_mut().rng = Rng::with_seed(seed);
+        if let Some(auditor) = &shard.auditor {
+            spawn(Rc::clone(auditor).run());
+        }
         let moods = [(); 5].map(|()| match rng.u32(..10) {
             0..4 => Mood::Honest,
             4..8 => Mood::Troubled,
@@ -142,6 +148,7 @@ impl World {
             moods,
             log,
             samples,
+            audit,
             records: Vec::new(),
             has_recovered: false,
             trace: Trace::new(is_told),
@@ -183,6 +190,7 @@ impl World {
         for upstream in &mut self.upstreams {
             while upstream.read(&mut self.rng)? {}
         }
+        self.audit.take(usize::MAX);
         invariants::verdict(self)?;
         Ok(self.trace.hash())
     }
@@ -213,6 +221,11 @@ impl World {
         count("hedge lost".into(), meters.hedges.get() - meters.hedges_won.get());
         count("drain".into(), u64::from(self.is_draining()));
         count("cut".into(), u64::from(self.is_cutting()));
+        let way = self.audit.way();
+        count("refused without a record".into(), way.refused.get());
+        count("answer withheld".into(), way.withheld.get());
+        count("answer before its record".into(), way.unproven.get());
+        count("audit record dropped".into(), way.dropped.get());
         tally
     }
 
@@ -233,6 +246,7 @@ impl World {
 
     /// One move of somebody's.
     fn step(&mut self) -> Result<(), String> {
+        self.audit.work();
         match self.rng.u32(..1_000) {
             0..90 => self.arrive(),
             90..480 => {
@@ -395,6 +409,7 @@ impl World {
             }
         }
         self.read_log();
+        invariants::nothing_goes_unrecorded(self)?;
         self.read_samples()?;
         self.note_closes()?;
         self.turn += 1;
@@ -505,10 +520,11 @@ impl World {
         self.note(format_args!("recover"));
         self.has_recovered = true;
         self.moods = [Mood::Honest; 5];
+        self.audit.recover();
         self.clients.iter_mut().for_each(Client::recover);
         self.upstreams.iter_mut().for_each(Upstream::recover);
         loop {
-            let mut has_moved = false;
+            let mut has_moved = self.audit.work();
             for (dial, _) in std::mem::take(&mut self.held) {
                 self.answer(&dial);
                 has_moved = true;
