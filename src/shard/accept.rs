@@ -6,12 +6,11 @@
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Duration,
 };
 
-use monoio::{io::CancelHandle, net::TcpListener};
 use socket2::SockRef;
 
 use crate::{
@@ -26,15 +25,17 @@ use crate::{
 use super::{
     Shard,
     connection::{self, Downstream},
-    ring::Rung,
-    runtime::{self, taken_over},
+    runtime,
     servers::Servers,
     socket::Socket,
-    watch::Direction,
+    watch::{Direction, Key, Watch},
 };
 
 /// Pause when the system has no descriptor or memory for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(20);
+/// Connections accepted in a row, after which those that are there get their turn. With one a turn, who comes to a busy
+/// shard waits for as many turns as others came before, and clients that give up come again.
+const ACCEPTED_MAX: usize = 64;
 /// Connections taken from a listener's queue at its end; the kernel keeps no more there.
 const QUEUED_MAX: usize = 4096;
 /// Connections beyond the bound that are told so at the same time; further ones are just closed.
@@ -42,15 +43,16 @@ const FAREWELLS_MAX: usize = 256;
 /// How long such a connection may take to listen, in milliseconds.
 const FAREWELL_MS: u64 = 1_000;
 
-/// A listening socket, held twice: by the runtime, and as it came, to empty its queue at the end.
+/// A listening socket in the shard's readiness set, to the shard's end.
 pub(super) struct Listener {
-    ring: TcpListener,
-    system: std::net::TcpListener,
+    socket: TcpListener,
+    watch: Rc<Watch>,
+    key: Key,
     opening: Opening,
 }
 
 /// A socket that listens, and how connections to it begin.
-pub type Bound = (std::net::TcpListener, Opening);
+pub type Bound = (TcpListener, Opening);
 
 /// How connections to an address begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,45 +64,70 @@ pub enum Opening {
 }
 
 impl Listener {
-    /// Makes a listening socket the runtime's. The ring needs it blocking, epoll the opposite.
-    pub(super) fn adopt((listener, opening): Bound, rung: Rung) -> io::Result<Self> {
-        listener.set_nonblocking(rung == Rung::Epoll)?;
-        Ok(Self { system: listener.try_clone()?, ring: TcpListener::from_std(listener)?, opening })
+    /// Takes over a listening socket.
+    ///
+    /// # Errors
+    /// The system has no room for one more in the readiness set.
+    pub(super) fn adopt(shard: &Shard, (socket, opening): Bound) -> io::Result<Rc<Self>> {
+        socket.set_nonblocking(true)?;
+        let (key, watch) = shard.watches.add(&socket)?;
+        Ok(Rc::new(Self { socket, watch, key, opening }))
+    }
+
+    /// Has its loop end.
+    pub(super) fn stop(&self) {
+        self.watch.expire(Direction::Read);
     }
 }
 
-/// Accepts until cancelled, then takes what is still queued: closing a listener resets what waits in it. A socket
+/// Accepts until stopped, then takes what is still queued: closing a listener resets what waits in it. A socket
 /// that a successor has too is only let go.
-pub(super) async fn run(shard: Rc<Shard>, listener: Listener, stop: CancelHandle) {
-    loop {
-        match listener.ring.cancelable_accept(stop.clone()).await {
-            Ok((stream, peer)) => admit(&shard, taken_over(stream), peer, listener.opening),
+pub(super) async fn run(shard: Rc<Shard>, listener: Rc<Listener>) {
+    while listener.watch.readable().await.is_ok() {
+        match accept_some(&shard, &listener) {
+            Ok(()) => {}
+            Err(_) => {
+                shard.meters().accept_pauses.add(1);
+                monoio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+    shard.watches.remove(listener.key);
+    if shard.lifecycle.is_handed_over() {
+        // What is queued is the successor's, and so is the socket.
+        return;
+    }
+    for _ in 0..QUEUED_MAX {
+        let Ok((stream, peer)) = listener.socket.accept() else { break };
+        admit(&shard, stream, peer, listener.opening);
+    }
+    // Closing is not enough: others may still hold the socket for a while, and the kernel would go on to
+    // queue connections that nobody will ever take up.
+    let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
+}
+
+/// Accepts what is queued, and when that is much, a part of it.
+///
+/// # Errors
+/// The system has no descriptor or no memory for a connection.
+fn accept_some(shard: &Rc<Shard>, listener: &Listener) -> io::Result<()> {
+    for _ in 0..ACCEPTED_MAX {
+        match listener.socket.accept() {
+            Ok((stream, peer)) => admit(shard, stream, peer, listener.opening),
             Err(error) => match error.raw_os_error() {
-                Some(libc::ECANCELED) => break,
-                // The queue is one with a successor's, which may be quicker.
-                Some(libc::EAGAIN) => monoio::time::sleep(EXHAUSTED_PAUSE).await,
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    shard.meters().accept_pauses.add(1);
-                    monoio::time::sleep(EXHAUSTED_PAUSE).await;
+                // The queue is empty. It may be one with a successor's, which was quicker.
+                Some(libc::EAGAIN) => {
+                    listener.watch.exhausted(Direction::Read);
+                    return Ok(());
                 }
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => return Err(error),
                 // The connection was gone before it was accepted; there will be others.
                 _ => {}
             },
         }
     }
-    if shard.lifecycle.is_handed_over() {
-        // What is queued is the successor's, and so is the socket.
-        return;
-    }
-    if listener.system.set_nonblocking(true).is_ok() {
-        for _ in 0..QUEUED_MAX {
-            let Ok((stream, peer)) = listener.system.accept() else { break };
-            admit(&shard, stream, peer, listener.opening);
-        }
-    }
-    // Closing is not enough: the ring may still hold the socket for a while, and the kernel would go on to
-    // queue connections that nobody will ever take up.
-    let _ = SockRef::from(&listener.system).shutdown(Shutdown::Both);
+    listener.watch.exhausted(Direction::Read);
+    shard.watches.set().repeat(&listener.socket, listener.key)
 }
 
 /// Takes up one connection, or tells it that there is no room.

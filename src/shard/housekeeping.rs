@@ -5,8 +5,6 @@
 
 use std::{rc::Rc, time::Duration};
 
-use monoio::io::Canceller;
-
 use crate::shared::lifecycle::Phase;
 
 use super::{
@@ -27,11 +25,10 @@ const CATCHING_UP: Duration = Duration::from_millis(1);
 const POOL_TICKS: u32 = 10;
 
 /// Accepts on `listeners` and keeps house until everything is drained.
-pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
-    let canceller = Canceller::new();
+pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) {
     let loops: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| monoio::spawn(accept::run(Rc::clone(shard), listener, canceller.handle())))
+        .iter()
+        .map(|listener| monoio::spawn(accept::run(Rc::clone(shard), Rc::clone(listener))))
         .collect();
     let news = Rc::clone(shard);
     monoio::spawn(async move {
@@ -42,14 +39,14 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Listener>) {
     if let Some(auditor) = &shard.auditor {
         monoio::spawn(Rc::clone(auditor).run());
     }
-    let mut accepting = Some((canceller, loops));
+    let mut accepting = Some((listeners, loops));
     let mut rounds = Rounds::default();
     loop {
         let phase = rounds.look(shard);
         if phase >= Phase::Parting {
-            if let Some((canceller, loops)) = accepting.take() {
+            if let Some((listeners, loops)) = accepting.take() {
                 shard.draining.set(true);
-                canceller.cancel();
+                listeners.iter().for_each(|listener| listener.stop());
                 // A shard without connections must not end before its listeners are closed and what waited
                 // in their queues is counted among its connections.
                 for accepting in loops {

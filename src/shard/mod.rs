@@ -197,7 +197,7 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         shard.meters().thread.set(u64::from(thread.unsigned_abs()));
         let listeners: io::Result<Vec<_>> =
-            listeners.into_iter().map(|listener| Listener::adopt(listener, rung)).collect();
+            listeners.into_iter().map(|bound| Listener::adopt(&shard, bound)).collect();
         match listeners {
             Ok(listeners) => {
                 shard.lifecycle.shard_listens();

@@ -10,17 +10,13 @@ pub(super) use super::simulation::runtime::{connect, reset_on_close, spawn};
 #[cfg(not(test))]
 pub(super) use ring::{connect, reset_on_close, spawn};
 
-use std::{
-    net::TcpStream,
-    os::fd::{FromRawFd, IntoRawFd},
-};
-
 /// The runtime itself.
 #[cfg(not(test))]
 mod ring {
     use std::{
         io,
         net::{SocketAddr, TcpStream},
+        os::fd::{FromRawFd, IntoRawFd},
         time::Duration,
     };
 
@@ -40,7 +36,7 @@ mod ring {
         let stream = monoio::time::timeout(timeout, monoio::net::TcpStream::connect_addr(address))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let stream = super::taken_over(stream);
+        let stream = taken_over(stream);
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -50,11 +46,11 @@ mod ring {
         // It may be gone already, which is as good.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
-}
 
-/// The system's connection out of the runtime's, which lets go of it.
-#[expect(unsafe_code, reason = "the runtime hands its descriptors over only as numbers")]
-pub(super) fn taken_over(stream: monoio::net::TcpStream) -> TcpStream {
-    // SAFETY: the descriptor is open, and nobody else has it any more.
-    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+    /// The system's connection out of the runtime's, which lets go of it.
+    #[expect(unsafe_code, reason = "the runtime hands its descriptors over only as numbers")]
+    fn taken_over(stream: monoio::net::TcpStream) -> TcpStream {
+        // SAFETY: the descriptor is open, and nobody else has it any more.
+        unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+    }
 }

@@ -108,7 +108,7 @@ impl Socket {
     /// # Errors
     /// `TimedOut`, or the system's.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| self.watch.wait(Direction::Read, context.waker())).await
+        self.watch.readable().await
     }
 
     /// Waits until something can be written, or the write deadline passes.

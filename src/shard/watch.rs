@@ -7,6 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     io,
     os::fd::AsFd,
     rc::Rc,
@@ -132,6 +133,14 @@ impl Watch {
         Poll::Pending
     }
 
+    /// Waits until a direct call may find something to read, or the read deadline passes.
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| self.wait(Direction::Read, context.waker())).await
+    }
+
     /// Lets go of the task that last waited. For a socket that changes hands.
     pub(super) fn forget_waker(&self) {
         *self.waker.borrow_mut() = None;
@@ -146,7 +155,8 @@ impl Watch {
         self.wake();
     }
 
-    fn expire(&self, direction: Direction) {
+    /// Has a wait end as if its deadline had passed.
+    pub(super) fn expire(&self, direction: Direction) {
         self.until_ms[direction as usize].set(NEVER);
         self.expired[direction as usize].set(true);
         self.wake();
