@@ -18,11 +18,13 @@ use crate::{
 
 use super::{Shard, connection::Downstream, exchange::Exchange, watch::Direction};
 
-/// Why a body's beginning did not come.
+/// Why there is no request to be served.
 #[derive(Debug)]
 pub(super) enum Absence {
-    /// The client is gone.
+    /// The client is gone, and its body did not come.
     ClientGone,
+    /// The client is gone, and its turn had not come.
+    ClientGoneInQueue,
     /// It was too slow, sent something that is no body, or there is no room for it.
     Refused(Refusal),
 }
@@ -82,7 +84,7 @@ pub(super) async fn collect(
     downstream.socket.watch().clear(Direction::Read);
     let is_lost = match &collected {
         Err(Absence::Refused(refusal)) => refusal.code.answer().after != After::MayStay,
-        Err(Absence::ClientGone) => true,
+        Err(Absence::ClientGone | Absence::ClientGoneInQueue) => true,
         Ok(()) => false,
     };
     if let (true, Some(block)) = (is_lost, &downstream.block) {

@@ -52,6 +52,8 @@ pub(super) struct Exchange<'s> {
     /// Whether the client can send another request on this connection.
     pub(super) keeps_alive: bool,
     pub(super) facts: Facts<'s>,
+    /// Whether it waited for its turn and a place was kept for it.
+    pub(super) was_called: bool,
     /// Bytes read of the request's body, framing included; or of what should have been a head.
     body_bytes_in: Cell<u64>,
     /// Bytes sent to the client.
@@ -134,6 +136,7 @@ impl<'s> Exchange<'s> {
                     .then(|| StepTimes::new(monotonic_us)),
                 ..Facts::default()
             },
+            was_called: false,
             body_bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             status_sent: Cell::new(0),

@@ -4,7 +4,8 @@
 //! A shard that is asked for twice what its CPU can do would spend its time on refusals. So while requests are
 //! being finished, one that would be served within `timeouts.queue` at that rate waits for its turn, its
 //! head unanswered in its buffer; when nothing gets on, or too many wait, it is turned away at once as ever.
-//! Critical routes have a line of their own and go first. At most as many wait as have buffers.
+//! Critical routes have a line of their own and go first. Whoever leaves loses its place in line at once: what nobody
+//! waits for any more is not worth serving. At most as many wait as have buffers.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,6 +17,8 @@ use std::{
 use slab::Slab;
 
 use crate::stage::headroom::{Ceilings, Priority};
+
+use super::watch::Watch;
 
 /// Who waits, and how the shard gets on.
 #[derive(Default)]
@@ -44,6 +47,8 @@ pub(super) enum Turn {
     Come,
     /// It took too long.
     TooLate,
+    /// The client did not wait for it.
+    Left,
 }
 
 impl Queue {
@@ -55,8 +60,8 @@ impl Queue {
         ahead < rate * timeout_ms / round_ms
     }
 
-    /// Waits for a turn, until `until_ms`.
-    pub(super) async fn turn(&self, priority: Priority, until_ms: u64) -> Turn {
+    /// Waits for a turn, until `until_ms` or until the client whose socket is watched by `client` leaves.
+    pub(super) async fn turn(&self, priority: Priority, until_ms: u64, client: &Watch) -> Turn {
         let key = self.tickets.borrow_mut().insert(Ticket { until_ms, called: None, waker: None });
         self.lines[priority as usize].borrow_mut().push_back(key);
         let turn = poll_fn(|context| {
@@ -64,6 +69,7 @@ impl Queue {
             let ticket = &mut tickets[key];
             match ticket.called {
                 Some(turn) => Poll::Ready(turn),
+                None if client.wait_for_end(context.waker()).is_ready() => Poll::Ready(Turn::Left),
                 None => {
                     ticket.waker = Some(context.waker().clone());
                     Poll::Pending
@@ -72,6 +78,13 @@ impl Queue {
         })
         .await;
         self.tickets.borrow_mut().remove(key);
+        if turn == Turn::Left {
+            let mut line = self.lines[priority as usize].borrow_mut();
+            // A walk along the line is cheap beside the close that follows.
+            if let Some(place) = line.iter().position(|&waiting| waiting == key) {
+                line.remove(place);
+            }
+        }
         turn
     }
 
@@ -90,9 +103,13 @@ impl Queue {
         self.promised.set(self.promised.get() - 1);
     }
 
-    /// A request that had a place is finished, and `in_flight` still are: calls who comes next, if there is room.
-    pub(super) fn finish(&self, ceilings: &Ceilings, in_flight: u64) {
+    /// A request that had a place is finished: the shard gets on.
+    pub(super) fn note_finished(&self) {
         self.finished.set(self.finished.get() + 1);
+    }
+
+    /// One less is in flight or has a place kept for it, and `in_flight` still are: calls who comes next, if there is room.
+    pub(super) fn call_next(&self, ceilings: &Ceilings, in_flight: u64) {
         for priority in [Priority::Critical, Priority::Normal] {
             if ceilings.is_full(priority, in_flight + self.promised.get()) {
                 continue;
@@ -130,32 +147,39 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, pin::pin, task::Context};
+    use std::{future::Future, os::unix::net::UnixStream, pin::pin, rc::Rc, task::Context};
 
     use super::*;
+    use crate::shard::watch::{News, Watches};
 
     const CEILINGS: Ceilings = Ceilings { in_flight: 10, critical_percent: 10 };
 
+    fn watched() -> (Watches, Rc<Watch>) {
+        let watches = Watches::new().unwrap();
+        let (_, watch) = watches.add(UnixStream::pair().unwrap().0).unwrap();
+        (watches, watch)
+    }
+
     #[test]
     fn who_waits_is_called_in_order_and_the_place_is_kept() {
-        let queue = Queue::default();
+        let (queue, (_, client)) = (Queue::default(), watched());
         assert!(!queue.is_worth_it(Priority::Normal, 200, 100), "nothing gets on");
-        queue.finish(&CEILINGS, 9);
+        queue.note_finished();
         assert!(queue.is_worth_it(Priority::Normal, 200, 100));
         let mut context = Context::from_waker(Waker::noop());
-        let mut first = pin!(queue.turn(Priority::Normal, 500));
-        let mut second = pin!(queue.turn(Priority::Normal, 600));
+        let mut first = pin!(queue.turn(Priority::Normal, 500, &client));
+        let mut second = pin!(queue.turn(Priority::Normal, 600, &client));
         assert!(first.as_mut().poll(&mut context).is_pending());
         assert!(second.as_mut().poll(&mut context).is_pending());
         assert!(!queue.is_worth_it(Priority::Normal, 200, 100), "two are as many as two rounds serve");
         assert!(queue.is_worth_it(Priority::Critical, 200, 100));
         // The last place of ten is for critical routes.
-        queue.finish(&CEILINGS, 9);
+        queue.call_next(&CEILINGS, 9);
         assert!(first.as_mut().poll(&mut context).is_pending());
-        queue.finish(&CEILINGS, 8);
+        queue.call_next(&CEILINGS, 8);
         assert_eq!((first.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::Come), 1));
         // One place, and it is promised.
-        queue.finish(&CEILINGS, 8);
+        queue.call_next(&CEILINGS, 8);
         assert!(second.as_mut().poll(&mut context).is_pending());
         queue.take_place();
         queue.look(599);
@@ -168,16 +192,37 @@ mod tests {
 
     #[test]
     fn critical_routes_go_first_and_to_the_last_place() {
-        let queue = Queue::default();
+        let (queue, (_, client)) = (Queue::default(), watched());
         let mut context = Context::from_waker(Waker::noop());
-        let mut normal = pin!(queue.turn(Priority::Normal, 500));
-        let mut critical = pin!(queue.turn(Priority::Critical, 500));
+        let mut normal = pin!(queue.turn(Priority::Normal, 500, &client));
+        let mut critical = pin!(queue.turn(Priority::Critical, 500, &client));
         assert!(normal.as_mut().poll(&mut context).is_pending());
         assert!(critical.as_mut().poll(&mut context).is_pending());
-        queue.finish(&CEILINGS, 10);
+        queue.call_next(&CEILINGS, 10);
         assert!(critical.as_mut().poll(&mut context).is_pending());
-        queue.finish(&CEILINGS, 9);
+        queue.call_next(&CEILINGS, 9);
         assert!(normal.as_mut().poll(&mut context).is_pending());
         assert_eq!(critical.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
+    }
+    #[test]
+    fn who_leaves_loses_the_place_in_line_and_others_move_up() {
+        let queue = Queue::default();
+        let watches = Watches::new().unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        let (key, leaver) = watches.add(&one).unwrap();
+        let (_, stayer) = watches.add(&other).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = pin!(queue.turn(Priority::Normal, 500, &leaver));
+        let mut second = pin!(queue.turn(Priority::Normal, 500, &stayer));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        watches.tell(key, News { readable: true, ..News::default() });
+        assert!(first.as_mut().poll(&mut context).is_pending(), "the next request, not the end");
+        watches.tell(key, News { ended: true, ..News::default() });
+        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Turn::Left));
+        assert_eq!(queue.length(), 1);
+        queue.call_next(&CEILINGS, 8);
+        assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::Come), 1));
+        assert_eq!((queue.length(), queue.tickets.borrow().len()), (0, 0));
     }
 }

@@ -63,7 +63,7 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
     exchange.note_decided();
     downstream.requests += 1;
     shard.meters().in_flight.add(1);
-    let had_place = matches!(verdict, Ok(Passage::Granted(_)));
+    let had_place = exchange.was_called || matches!(verdict, Ok(Passage::Granted(_)));
     let (outcome, next) = match verdict {
         Ok(Passage::Description(document)) => {
             respond::describe(shard, downstream, &exchange, document).await // 8 respond
@@ -88,11 +88,16 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
             let termination = Termination::ClientGoneInRequest;
             (exchange.outcome(499, "client gone within its request", termination), Next::Reset)
         }
+        Err(Absence::ClientGoneInQueue) => {
+            let termination = Termination::ClientGoneInQueue;
+            (exchange.outcome(499, "client gone before its turn", termination), Next::Reset)
+        }
     };
     shard.meters().in_flight.subtract(1);
     if had_place {
-        shard.queue.finish(&snapshot.ceilings, shard.meters().in_flight.get());
+        shard.queue.note_finished();
     }
+    shard.queue.call_next(&snapshot.ceilings, shard.meters().in_flight.get());
     if outcome.delivery == Delivery::NotSent {
         exchange.facts.admission.refund(shard.clock.recent());
     }
@@ -153,13 +158,20 @@ async fn consider<'s>(
     loop {
         match decide(shard, snapshot, downstream, exchange) {
             Ok(Verdict::Passes(passage)) => return Ok(passage),
-            Ok(Verdict::BodyFirst) => body_ahead::collect(shard, exchange, downstream).await?,
+            Ok(Verdict::BodyFirst) => {
+                if std::mem::take(&mut exchange.was_called) {
+                    // Its body may take a while. The place is the next one's, and this one may wait again.
+                    has_waited = false;
+                    shard.queue.call_next(&snapshot.ceilings, shard.meters().in_flight.get());
+                }
+                body_ahead::collect(shard, exchange, downstream).await?;
+            }
             Err(refusal) if has_waited || !is_worth_waiting(shard, snapshot, exchange) => {
                 return Err(Absence::Refused(refusal));
             }
             Err(_) => {
                 has_waited = true;
-                wait_for_turn(shard, snapshot, exchange).await;
+                wait_for_turn(shard, snapshot, downstream, exchange).await?;
             }
         }
     }
@@ -173,14 +185,27 @@ fn is_worth_waiting(shard: &Shard, snapshot: &Snapshot, exchange: &Exchange<'_>)
         && shard.queue.is_worth_it(route.priority, snapshot.timeouts.queue_ms, TICK_MS)
 }
 
-async fn wait_for_turn(shard: &Shard, snapshot: &Snapshot, exchange: &Exchange<'_>) {
+/// Waits until there is a place or it took too long.
+///
+/// # Errors
+/// The client did not wait as long. One that says it will send nothing more counts as gone, as it does in proxies that
+/// were here before: almost always it is, and a full shard has better to do than to serve nobody.
+async fn wait_for_turn(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    downstream: &Downstream,
+    exchange: &mut Exchange<'_>,
+) -> Result<(), Absence> {
     let priority = exchange.facts.route.map_or(Priority::Normal, |route| route.priority);
     shard.meters().queue_waits.add(1);
     let until_ms = shard.recent_ms() + snapshot.timeouts.queue_ms;
-    if shard.queue.turn(priority, until_ms).await == Turn::Come {
+    let client = downstream.socket.watch();
+    if shard.queue.turn(priority, until_ms, client).await == Turn::Come {
         // Nothing waits between here and the decision, so nobody else takes the place.
         shard.queue.take_place();
+        exchange.was_called = true;
     }
+    if client.has_ended() { Err(Absence::ClientGoneInQueue) } else { Ok(()) }
 }
 
 /// What the shard is doing, and what it has left.

@@ -126,10 +126,7 @@ impl Watch {
         if self.expired[direction as usize].get() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let mut kept = self.waker.borrow_mut();
-        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-            *kept = Some(waker.clone());
-        }
+        self.keep(waker);
         Poll::Pending
     }
 
@@ -139,6 +136,27 @@ impl Watch {
     /// `TimedOut`.
     pub(super) async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.wait(Direction::Read, context.waker())).await
+    }
+
+    /// Waits until the peer is known to send nothing more; other news wake the task for nothing.
+    pub(super) fn wait_for_end(&self, waker: &Waker) -> Poll<()> {
+        if self.has_ended() {
+            return Poll::Ready(());
+        }
+        self.keep(waker);
+        Poll::Pending
+    }
+
+    /// Whether the peer is known to send nothing more: it has closed, or half of it, or the connection is broken.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    fn keep(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
     }
 
     /// Lets go of the task that last waited. For a socket that changes hands.

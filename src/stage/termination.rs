@@ -25,6 +25,8 @@ pub enum Termination {
     NoRoomToRead,
     /// No route takes it.
     NoRoute,
+    /// The client left while its request waited for its turn.
+    ClientGoneInQueue,
     /// The shard had no room for one more.
     NoRoomToServe,
     /// Whoever sent it may not do that, or nobody may any more.
@@ -72,7 +74,7 @@ pub enum Termination {
 }
 
 /// All of them with their codes, in the order of [`Termination`].
-pub const TERMINATIONS: [(Termination, &str); 28] = {
+pub const TERMINATIONS: [(Termination, &str); 29] = {
     use Termination as T;
     let rows = [
         (T::Complete, "--"),
@@ -81,6 +83,7 @@ pub const TERMINATIONS: [(Termination, &str); 28] = {
         (T::RequestUnacceptable, "G2"),
         (T::NoRoomToRead, "O2"),
         (T::NoRoute, "G3"),
+        (T::ClientGoneInQueue, "C3"),
         (T::NoRoomToServe, "O3"),
         (T::NotPermitted, "G4"),
         (T::NothingToCountBy, "G5"),

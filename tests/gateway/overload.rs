@@ -1,6 +1,6 @@
 //! More than the gateway can serve: who is turned away, how, and who is not.
 
-use crate::rig::{Client, Endpoint, Gate, Gateway, Setup, bearer, until, valid_token};
+use crate::rig::{Client, Endpoint, Gate, Gateway, Seen, Setup, bearer, until, valid_token};
 
 /// Ten requests at once, one in ten for the critical route only.
 fn ten_at_once(endpoint: &Endpoint) -> Setup {
@@ -95,6 +95,61 @@ fn a_full_shard_that_gets_on_has_others_wait_for_their_turn() {
         gateway.metric("tollgate_inflight_requests") == 0.0
             && gateway.metric("tollgate_queued_requests") == 0.0
     });
+}
+
+/// Breaks if a request were sent for a client that did not wait for its turn, its end had no name, or its place in line
+/// stayed taken.
+#[test]
+fn who_leaves_before_its_turn_is_not_served() {
+    let gate = Gate::default();
+    let (slow, quick) = (Endpoint::holding(&gate), Endpoint::answering("ok"));
+    let gateway = Setup::new()
+        .set("bounds", "in_flight = 2")
+        .set("bounds", "critical_share = \"50%\"")
+        .set("timeouts", "queue = \"10s\"")
+        .cluster("slow", &[slow.address], "")
+        .cluster("quick", &[quick.address], "")
+        .route("normal", "/normal", "slow", "")
+        .route("critical", "/critical", "quick", "priority = \"critical\"")
+        .start();
+    let mut first = held(&gateway, &gate, "/normal", 1).remove(0);
+    let waits = || gateway.metric("tollgate_queue_waits_total{reason=\"in_flight\"}");
+    let refused = || gateway.metric("tollgate_refusals_total{code=\"overloaded\"}");
+    let wait_in_line = |path: &str| {
+        loop {
+            // A shard that has served somebody lately gets on; if that is too long ago, the next one is turned away.
+            assert_eq!(gateway.client().get("/critical", "").status, 200);
+            let (before, refused_before) = (waits(), refused());
+            let client = ask(&gateway, path);
+            until("it to wait", || waits() > before || refused() > refused_before);
+            if waits() > before {
+                return client;
+            }
+        }
+    };
+    let mut half_closed = wait_in_line("/normal/half-closed");
+    let closed = wait_in_line("/normal/closed");
+    let mut stays = wait_in_line("/normal/stays");
+    half_closed.finish();
+    drop(closed);
+    let gone = || gateway.metric("tollgate_terminations_total{code=\"C3\"}");
+    until("both to be known to have left", || gone() > 1.0);
+    assert!(half_closed.rest().is_empty(), "no answer, but an end");
+    gate.open();
+    assert_eq!((first.answer().status, stays.answer().status), (200, 200));
+    let seen = slow.seen(2);
+    let targets: Vec<&str> = seen.iter().map(Seen::target).collect();
+    assert_eq!(targets, ["/normal", "/normal/stays"]);
+    let lines = || {
+        let mut lines = gateway.lines_so_far("access.log");
+        lines.retain(|line| line["termination"] == "C3");
+        lines
+    };
+    until("their lines", || lines().len() == 2);
+    for line in lines() {
+        assert_eq!((&line["status"], &line["delivery"]), (&499.into(), &"not-sent".into()));
+        assert_eq!((&line["code"], &line["attempts"]), (&"-".into(), &0.into()));
+    }
 }
 
 /// Breaks if a quota were charged for what was never served, or a body left on the wire.
