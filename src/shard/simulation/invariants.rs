@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     shared::record::Delivery,
     stage::{
+        headroom::Priority,
         limit::{By, Limit},
         refusal::Code,
     },
@@ -53,6 +54,13 @@ pub(super) fn always(world: &World) -> Verdict {
         "{in_flight} in flight"
     );
     rule!(shard.connections.get() <= shard.connections_max, "{} connections", shard.connections.get());
+    let ceilings = &world.snapshot.ceilings;
+    let carried = shard.meters().carried.get();
+    rule!(carried <= ceilings.in_flight, "{carried} carried at once, of {}", ceilings.in_flight);
+    let waiting = shard.queue.length();
+    let is_full = ceilings.is_full(Priority::Normal, in_flight);
+    rule!(waiting == 0 || is_full, "{waiting} wait for a turn while {in_flight} are in flight");
+    rule!(shard.queue.promised() == 0, "places are promised to those who do not come");
     Ok(())
 }
 
@@ -125,10 +133,6 @@ pub(super) fn verdict(world: &World) -> Verdict {
     for id in seen.keys() {
         let is_known = world.records.iter().any(|record| record.id == *id);
         rule!(is_known, "{id} was seen by an endpoint and never logged");
-    }
-    // When somebody who waited for a turn was decided on, nobody outside can know.
-    if world.shard.meters().queue_waits.get() > 0 {
-        return Ok(());
     }
     decisions.sort_by_key(|decision| decision.at);
     for (index, route) in world.snapshot.routes.routes().iter().enumerate() {
@@ -232,6 +236,7 @@ fn one_client<'a>(
                 return Err(format!("{} was decided before its body came", asked.id));
             };
             let at = ready.max(before.unwrap_or(ready));
+            let at = decided_at(world, &asked.id, at)?;
             decisions.push(Decision { at, route, key: &asked.key, is_admitted: record.has_endpoint });
         }
     }
@@ -247,6 +252,20 @@ fn one_client<'a>(
         "its last answer was put at risk by a close over unread bytes"
     );
     Ok(())
+}
+
+/// When it was decided on a request that could be from `ready` on: at once, if it did not have to wait for its turn.
+fn decided_at(world: &World, id: &str, ready: Instant) -> Result<Instant, String> {
+    let timed_us = world.decided_us.get(id).copied();
+    if world.shard.meters().queue_waits.get() == 0 {
+        let is_true = timed_us.is_none_or(|timed_us| timed_us == ready.us);
+        rule!(is_true, "{id} was decided at {timed_us:?}, and was there at {}", ready.us);
+        return Ok(ready);
+    }
+    let us = timed_us.ok_or(format!("nobody knows when {id} was decided"))?;
+    rule!(us >= ready.us, "{id} was decided at {us} us, before it was there");
+    // Which move it was within that microsecond nobody knows.
+    Ok(Instant { turn: us, us })
 }
 
 /// What a record says against what the endpoints saw.

@@ -32,7 +32,7 @@ use self::world::World;
 const SEEDS: u64 = 256;
 
 /// What must have happened at least once in all of them, or the rules were kept by nobody doing anything.
-const HAPPENINGS: [&str; 32] = [
+const HAPPENINGS: [&str; 34] = [
     "200",
     "201",
     "204",
@@ -52,6 +52,8 @@ const HAPPENINGS: [&str; 32] = [
     "attempt that sent nothing",
     "answer cut",
     "connection too many",
+    "wait for a turn",
+    "left before its turn",
     "reuse",
     "move",
     "hedge won",

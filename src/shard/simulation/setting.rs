@@ -138,12 +138,14 @@ fn snapshot(rng: &mut Rng, is_audited: bool) -> Snapshot {
         endpoint.address.set_ip([127, 0, 0, 2].into());
         endpoint.slot += 3;
     }
+    let queue_ms = if rng.bool() { 500 } else { 0 };
     Snapshot {
         clusters: [cluster, shadow].into(),
         slots: 5,
-        timeouts: Timeouts { queue_ms: if rng.bool() { 500 } else { 0 }, ..TIMEOUTS },
-        ceilings: Ceilings { in_flight: if rng.u32(..5) == 0 { 4 } else { 100 }, critical_percent: 10 },
-        timed_percent: 50,
+        timeouts: Timeouts { queue_ms, ..TIMEOUTS },
+        ceilings: Ceilings { in_flight: if rng.u32(..3) == 0 { 4 } else { 100 }, critical_percent: 10 },
+        // When who waited was decided on, only the steps say.
+        timed_percent: if queue_ms > 0 { 100 } else { 50 },
         keepalive_requests: if rng.u32(..4) == 0 { 2 } else { 1_000 },
         ..fixture::snapshot(routes.collect())
     }

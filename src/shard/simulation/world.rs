@@ -23,7 +23,7 @@ use crate::{
         record::{Delivery, Record},
         sample::Sample,
     },
-    stage::snapshot::Snapshot,
+    stage::{snapshot::Snapshot, termination::Termination},
 };
 
 use super::{
@@ -59,6 +59,7 @@ pub(super) struct Logged {
     pub(super) id: String,
     pub(super) status: u16,
     pub(super) code: Option<u8>,
+    pub(super) termination: u8,
     pub(super) attempts: u8,
     pub(super) delivery: Delivery,
     pub(super) route: Option<u16>,
@@ -98,6 +99,8 @@ pub(super) struct World {
     samples: LogReceiver,
     pub(super) audit: Auditing,
     pub(super) records: Vec<Logged>,
+    /// When it was decided on those requests whose steps were timed, by id.
+    pub(super) decided_us: BTreeMap<String, u64>,
     pub(super) has_recovered: bool,
     trace: Trace,
 }
@@ -150,6 +153,7 @@ impl World {
             samples,
             audit,
             records: Vec::new(),
+            decided_us: BTreeMap::new(),
             has_recovered: false,
             trace: Trace::new(is_told),
             rng,
@@ -205,6 +209,8 @@ impl World {
             count("third attempt".into(), u64::from(record.attempts > 2));
             let is_promise = record.attempts > 0 && record.delivery == Delivery::NotSent;
             count("attempt that sent nothing".into(), u64::from(is_promise));
+            let has_left = record.termination == Termination::ClientGoneInQueue as u8;
+            count("left before its turn".into(), u64::from(has_left));
         }
         for client in &self.clients {
             count("answer cut".into(), u64::from(client.end == Some(Heard::Cut)));
@@ -214,6 +220,7 @@ impl World {
         count("copy answered".into(), shadow.mirrored.get());
         count("copy failed".into(), shadow.mirrored_failed.get());
         count("copy not sent".into(), shadow.mirrored_skipped.get());
+        count("wait for a turn".into(), self.shard.meters().queue_waits.get());
         count("reuse".into(), self.snapshot.clusters[0].meters.of(0).reuses.get());
         count("move".into(), self.snapshot.clusters[0].meters.of(0).moves.get());
         let meters = self.snapshot.clusters[0].meters.of(0);
@@ -391,6 +398,8 @@ impl World {
             while self.runtime.ready() > 0 {
                 let ready = self.runtime.ready();
                 let nth = self.rng.usize(..ready);
+                // None is left out because there are too many.
+                self.shard.samples.refill();
                 self.runtime.poll(nth);
                 for dial in self.runtime.new_dials() {
                     self.dialled(dial);
@@ -490,6 +499,7 @@ impl World {
                 id: String::from_utf8_lossy(record.request_id).into_owned(),
                 status: record.status,
                 code: record.code,
+                termination: record.termination,
                 attempts: record.attempts,
                 delivery: record.delivery,
                 route: record.route,
@@ -507,6 +517,10 @@ impl World {
             let sample = Sample::unpack(packed).ok_or("a sample that cannot be read")?;
             let Some(steps_us) = sample.steps_us else { continue };
             let [_, within @ .., _] = steps_us;
+            let [.., forward_us, respond_us, _] = steps_us;
+            let id = String::from_utf8_lossy(sample.record.request_id).into_owned();
+            // It has just ended, and the clock has stood still since.
+            self.decided_us.insert(id, self.clock.monotonic_us - forward_us - respond_us);
             let (sum_us, duration_us) = (within.iter().sum::<u64>(), sample.record.duration_us);
             if sum_us != duration_us {
                 return Err(format!("steps of {steps_us:?} in an exchange of {duration_us} us"));
