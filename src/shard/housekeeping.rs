@@ -96,7 +96,7 @@ impl Rounds {
         shard.clock.follow_wall_clock();
         // A shard that is asked nothing lets go of the old configuration too.
         shard.snapshot();
-        let now = shard.clock.now();
+        let now = shard.note_idle();
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
         shard.queue.look(now.monotonic_ms());
         self.sweep(shard);

@@ -45,7 +45,11 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    base::{affinity, block::BlockPool, clock::Clock},
+    base::{
+        affinity,
+        block::BlockPool,
+        clock::{Clock, Moment},
+    },
     shared::{
         lifecycle::Lifecycle,
         listed::LISTED_BYTES_MAX,
@@ -272,6 +276,14 @@ impl Shard {
     /// This shard's counters.
     fn meters(&self) -> &ShardMeters {
         self.meters.of(self.index)
+    }
+
+    /// The loop turns: since the last event, about whose work nothing is known, there was nothing to do. This moment.
+    fn note_idle(&self) -> Moment {
+        let before = self.clock.recent();
+        let now = self.clock.now();
+        self.queue.note_idle(now.since_us(before));
+        now
     }
 
     /// Milliseconds on the monotonic clock at the last event.

@@ -4,8 +4,14 @@
 //! A shard that is asked for twice what its CPU can do would spend its time on refusals. So while requests are
 //! being finished, one that would be served within `timeouts.queue` at that rate waits for its turn, its
 //! head unanswered in its buffer; when nothing gets on, or too many wait, it is turned away at once as ever.
-//! Critical routes have a line of their own and go first. Whoever leaves loses its place in line at once: what nobody
-//! waits for any more is not worth serving. At most as many wait as have buffers.
+//!
+//! When it is the CPU that is short, every refusal is taken from those that are served, and with enough clients that come
+//! again at once nothing else is done: such a shard lets all wait that it has buffers for, and turns away one, the one
+//! that has waited longest and too long, for so many that it serves.
+//!
+//! Critical routes have a line of their own and go first. First come, first served, as long as they wait: when clients
+//! leave, the newest goes first, for one about to leave is served for nothing. Whoever leaves loses its place in line at
+//! once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,6 +26,12 @@ use crate::stage::headroom::{Ceilings, Priority};
 
 use super::watch::Watch;
 
+/// Requests that a shard short of CPU serves for one that it turns away: with refusals at half the cost of serving, they take
+/// a seventeenth of it.
+const SERVED_FOR_A_REFUSAL: u64 = 8;
+/// A round with less than this share of it idle is one of a shard that is short of CPU, in percent.
+const IDLE_PERCENT: u64 = 10;
+
 /// Who waits, and how the shard gets on.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -31,6 +43,14 @@ pub(super) struct Queue {
     /// Requests finished since the last round, and from the round before to that.
     finished: Cell<u64>,
     finished_before: Cell<u64>,
+    /// Clients that left the line since the last round.
+    left: Cell<u64>,
+    /// Microseconds since the last round in which the shard had nothing to do, and when that was.
+    idle_us: Cell<u64>,
+    looked_ms: Cell<u64>,
+    /// What the last round found: that the CPU is short, and that clients leave.
+    is_pressed: Cell<bool>,
+    clients_leave: Cell<bool>,
 }
 
 /// One who waits.
@@ -53,11 +73,11 @@ pub(super) enum Turn {
 
 impl Queue {
     /// Whether one more of `priority` would have its turn within `timeout_ms`, if requests go on being finished as they
-    /// were in the last round, which took `round_ms`.
+    /// were in the last round, which took `round_ms`; or whether turning it away would be the greater loss.
     pub(super) fn is_worth_it(&self, priority: Priority, timeout_ms: u64, round_ms: u64) -> bool {
         let ahead = self.lines[priority as usize].borrow().len() as u64;
         let rate = self.finished_before.get().max(self.finished.get());
-        ahead < rate * timeout_ms / round_ms
+        ahead < rate * timeout_ms / round_ms || self.is_pressed.get() && timeout_ms > 0
     }
 
     /// Waits for a turn, until `until_ms` or until the client whose socket is watched by `client` leaves.
@@ -84,6 +104,7 @@ impl Queue {
             if let Some(place) = line.iter().position(|&waiting| waiting == key) {
                 line.remove(place);
             }
+            self.left.set(self.left.get() + 1);
         }
         turn
     }
@@ -114,7 +135,8 @@ impl Queue {
             if ceilings.is_full(priority, in_flight + self.promised.get()) {
                 continue;
             }
-            let next = self.lines[priority as usize].borrow_mut().pop_front();
+            let mut line = self.lines[priority as usize].borrow_mut();
+            let next = if self.clients_leave.get() { line.pop_back() } else { line.pop_front() };
             if let Some(next) = next {
                 self.promised.set(self.promised.get() + 1);
                 self.call(next, Turn::Come);
@@ -123,15 +145,28 @@ impl Queue {
         }
     }
 
+    /// The shard had nothing to do for so long.
+    pub(super) fn note_idle(&self, idle_us: u64) {
+        self.idle_us.set(self.idle_us.get() + idle_us);
+    }
+
     /// Looks, once a round, after those who have waited too long and how the shard gets on.
     pub(super) fn look(&self, now_ms: u64) {
-        self.finished_before.set(self.finished.replace(0));
+        let finished = self.finished.replace(0);
+        self.finished_before.set(finished);
+        let round_us = (now_ms - self.looked_ms.replace(now_ms)) * 1_000;
+        let is_busy = self.idle_us.replace(0) * 100 < round_us * IDLE_PERCENT;
+        self.is_pressed.set(is_busy && finished > 0);
+        self.clients_leave.set(self.left.replace(0) * SERVED_FOR_A_REFUSAL > finished);
+        let mut refusals = if self.is_pressed.get() { finished / SERVED_FOR_A_REFUSAL + 1 } else { u64::MAX };
         for line in &self.lines {
             let mut line = line.borrow_mut();
-            while line.front().is_some_and(|&first| self.tickets.borrow()[first].until_ms <= now_ms) {
-                if let Some(first) = line.pop_front() {
-                    self.call(first, Turn::TooLate);
-                }
+            while refusals > 0
+                && line.front().is_some_and(|&first| self.tickets.borrow()[first].until_ms <= now_ms)
+                && let Some(first) = line.pop_front()
+            {
+                self.call(first, Turn::TooLate);
+                refusals -= 1;
             }
         }
     }
@@ -224,5 +259,57 @@ mod tests {
         queue.call_next(&CEILINGS, 8);
         assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::Come), 1));
         assert_eq!((queue.length(), queue.tickets.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_shard_short_of_cpu_lets_all_wait_and_turns_away_a_few() {
+        let (queue, (_, client)) = (Queue::default(), watched());
+        let mut context = Context::from_waker(Waker::noop());
+        queue.look(1_000);
+        (0..16).for_each(|_| queue.note_finished());
+        queue.note_idle(9_999);
+        queue.look(1_100);
+        let mut waiting: Vec<_> =
+            (0..40).map(|_| Box::pin(queue.turn(Priority::Normal, 1_150, &client))).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().poll(&mut context).is_pending());
+        }
+        assert!(queue.is_worth_it(Priority::Normal, 200, 100), "40 are more than two rounds serve");
+        assert!(!queue.is_worth_it(Priority::Normal, 0, 100), "nobody shall ever wait");
+        (0..16).for_each(|_| queue.note_finished());
+        queue.note_idle(9_999);
+        queue.look(1_200);
+        assert_eq!(queue.length(), 37, "16 pay for two, and one is always told");
+        (0..16).for_each(|_| queue.note_finished());
+        queue.note_idle(10_000);
+        queue.look(1_300);
+        assert_eq!(queue.length(), 0, "refusals cost nothing that is short");
+        assert!(queue.is_worth_it(Priority::Normal, 200, 100));
+    }
+
+    #[test]
+    fn when_clients_leave_the_newest_goes_first() {
+        let queue = Queue::default();
+        let watches = Watches::new().unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        let (key, leaver) = watches.add(&one).unwrap();
+        let (_, stayer) = watches.add(&other).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut leaves = pin!(queue.turn(Priority::Normal, 500, &leaver));
+        let mut oldest = pin!(queue.turn(Priority::Normal, 500, &stayer));
+        let mut newest = pin!(queue.turn(Priority::Normal, 500, &stayer));
+        for one in [leaves.as_mut(), oldest.as_mut(), newest.as_mut()] {
+            assert!(one.poll(&mut context).is_pending());
+        }
+        watches.tell(key, News { ended: true, ..News::default() });
+        assert_eq!(leaves.as_mut().poll(&mut context), Poll::Ready(Turn::Left));
+        queue.look(100);
+        queue.call_next(&CEILINGS, 8);
+        assert!(oldest.as_mut().poll(&mut context).is_pending());
+        assert_eq!(newest.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
+        queue.take_place();
+        queue.look(200);
+        queue.call_next(&CEILINGS, 8);
+        assert_eq!(oldest.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
     }
 }

@@ -93,6 +93,7 @@ pub(super) async fn run(shard: Rc<Shard>) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub(super) fn pass_on(shard: &Rc<Shard>, news: &mut Vec<Event>) -> io::Result<usize> {
+    shard.note_idle();
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     news.clear();
     match epoll::wait(&shard.watches.set().0, spare_capacity(news), Some(&at_once)) {

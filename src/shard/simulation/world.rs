@@ -95,6 +95,8 @@ pub(super) struct World {
     held: Vec<(Rc<Dial>, u64)>,
     /// By endpoint, those of all clusters in a row.
     moods: [Mood; 5],
+    /// Whether the shard is short of CPU.
+    is_busy: bool,
     log: LogReceiver,
     samples: LogReceiver,
     pub(super) audit: Auditing,
@@ -149,6 +151,7 @@ impl World {
             upstreams: Vec::new(),
             held: Vec::new(),
             moods,
+            is_busy: rng.u32(..3) == 0,
             log,
             samples,
             audit,
@@ -368,6 +371,10 @@ impl World {
         self.clock.monotonic_us += by_us;
         self.clock.unix_us += by_us;
         manual::set(Some(self.clock));
+        if self.is_busy {
+            // An event has just been worked on, for as long.
+            self.shard.clock.now();
+        }
         self.note(format_args!("{} us pass", by_us));
         let now_ms = self.clock.monotonic_ms();
         for (dial, _) in self.held.extract_if(.., |(_, until_ms)| *until_ms <= now_ms) {
