@@ -18,8 +18,8 @@ use crate::{
     base::clock::Clock,
     tuning::{
         cpus::parse_list,
-        journal::{self, Applied, Entry, Held, Journal, Outcome, Reverted, Undone, of_groups},
-        knobs::{Form, Group, Setting, State, survey},
+        journal::{self, Applied, Entry, Held, Journal, Outcome, Reverted, Undone, of_parts},
+        knobs::{Form, Group, Part, Setting, State, survey_of},
         root::Root,
     },
 };
@@ -74,11 +74,10 @@ enum TuneCommand {
     Revert {
         #[command(flatten)]
         place: Where,
-        /// Only these groups.
-        #[arg(long = "group", value_name = "GROUP", value_parser = Group::parse)]
-        groups: Vec<Group>,
+        #[command(flatten)]
+        choice: Choice,
     },
-    /// Measure what each group does: blocks of load with it and without it in turn, and their ratio.
+    /// Measure what each group, or each knob named by --only, does: blocks of load with it and without it in turn, and their ratio.
     Verify(verify::VerifyArgs),
     /// Undo what nobody confirms.
     #[command(hide = true)]
@@ -114,23 +113,42 @@ impl Where {
     }
 }
 
-/// What of it.
+/// Which parts of the table.
+#[derive(Debug, Args)]
+struct Choice {
+    /// Only these groups: network, memory, cpu, devices, queues, polling, boot.
+    #[arg(long = "group", value_name = "GROUP", value_parser = Group::parse)]
+    groups: Vec<Group>,
+    /// Only these knobs, by their names in the table, such as net.core.somaxconn.
+    #[arg(long = "only", value_name = "KNOB", value_parser = Part::parse_knob, conflicts_with = "groups")]
+    knobs: Vec<Part>,
+}
+
+impl Choice {
+    /// Those that are named, in the order of the table; none if none is.
+    fn parts(&self) -> Vec<Part> {
+        let groups = Group::ALL.into_iter().filter(|group| self.groups.contains(group));
+        groups.map(Part::Group).chain(self.knobs.iter().copied()).collect()
+    }
+}
+
+/// What of it. Where nothing is named, network, memory, cpu and devices are meant.
 #[derive(Debug, Args)]
 struct Scope {
     #[command(flatten)]
     place: Where,
-    /// Only these groups: network, memory, cpu, devices (these four when none is named), queues, polling, boot.
-    #[arg(long = "group", value_name = "GROUP", value_parser = Group::parse)]
-    groups: Vec<Group>,
+    #[command(flatten)]
+    choice: Choice,
     /// The shards' CPUs, such as 0-3,8 [default: all that are online].
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
 }
 
 impl Scope {
-    fn groups(&self) -> Vec<Group> {
-        let chosen: &[Group] = if self.groups.is_empty() { &Group::USUAL } else { &self.groups };
-        Group::ALL.into_iter().filter(|group| chosen.contains(group)).collect()
+    /// Those that are named, or the usual groups.
+    fn parts(&self) -> Vec<Part> {
+        let named = self.choice.parts();
+        if named.is_empty() { Group::USUAL.map(Part::Group).to_vec() } else { named }
     }
 
     fn cpus(&self) -> Result<Vec<usize>, Failure> {
@@ -144,7 +162,7 @@ impl Scope {
     }
 
     fn survey(&self) -> Result<Vec<Setting>, Failure> {
-        Ok(survey(&self.place.root(), &self.groups(), &self.cpus()?))
+        Ok(survey_of(&self.place.root(), &self.parts(), &self.cpus()?))
     }
 }
 
@@ -164,7 +182,7 @@ pub(super) fn run(args: &TuneArgs) -> Result<(), Failure> {
         TuneCommand::Apply { scope, confirm_within } => apply(scope, *confirm_within),
         TuneCommand::Confirm { place } => confirm(place),
         TuneCommand::Status { place } => status(place),
-        TuneCommand::Revert { place, groups } => revert(place, groups),
+        TuneCommand::Revert { place, choice } => revert(place, &choice.parts()),
         TuneCommand::Verify(args) => verify::run(args),
         TuneCommand::Watch { place, within } => watch(place, *within),
     }
@@ -191,7 +209,8 @@ fn shown(form: Form, value: Option<&str>) -> String {
 fn plan(scope: &Scope) -> Result<(), Failure> {
     let settings = scope.survey()?;
     let mut text = String::new();
-    for group in scope.groups() {
+    let parts = scope.parts();
+    for group in Group::ALL.into_iter().filter(|&group| parts.iter().any(|part| part.group() == group)) {
         let its = settings.iter().filter(|setting| setting.knob.group == group);
         text.push_str(&format!("{group}\n"));
         for setting in its {
@@ -218,18 +237,32 @@ fn plan(scope: &Scope) -> Result<(), Failure> {
     Ok(())
 }
 
+fn now_s() -> u64 {
+    u64::try_from(Clock::new().now().unix_seconds()).unwrap_or(0)
+}
+
+/// Refuses to change anything while an earlier change can still undo itself: what is meant to stay would go with it, and
+/// what it would bring back would not be what the machine had.
+fn nothing_waits(journal: &Journal) -> Result<(), Failure> {
+    match journal.waits(now_s()) {
+        Some(why) => Err(incomplete(format!("nothing was changed: {why}"))),
+        None => Ok(()),
+    }
+}
+
 fn apply(scope: &Scope, confirm_within: Option<Duration>) -> Result<(), Failure> {
     let (root, path) = (scope.place.root(), scope.place.journal());
     let settings = scope.survey()?;
+    nothing_waits(&Journal::read(&path).map_err(incomplete)?)?;
     if !settings.iter().any(|setting| matches!(setting.state, State::Differs { .. })) {
         let text = "everything is as wanted, or left for a reason that `tollgate tune plan` says\n";
         print(scope.place.json, &json!({ "outcomes": [] }), text);
         return Ok(());
     }
     let mut held = Held::take(&path).map_err(|why| incomplete(format!("{why}; nothing was changed")))?;
+    nothing_waits(&held.journal)?;
     if let Some(within) = confirm_within {
-        let now_s = u64::try_from(Clock::new().now().unix_seconds()).unwrap_or(0);
-        held.journal.confirm_by_s = Some(now_s + within.as_secs());
+        held.journal.confirm_by_s = Some(now_s() + within.as_secs());
         held.save().map_err(|why| incomplete(format!("{why}; nothing was changed")))?;
         if let Err(why) = start_watching(&scope.place, within) {
             held.journal.confirm_by_s = None;
@@ -385,8 +418,7 @@ fn status(place: &Where) -> Result<(), Failure> {
     let lost = standing.iter().filter(|(_, reverted)| *reverted != Reverted::Restored).count();
     text.push_str(&format!("{} settings were changed, {lost} of them are not in force\n", standing.len()));
     if let Some(by_s) = journal.confirm_by_s {
-        let now_s = u64::try_from(Clock::new().now().unix_seconds()).unwrap_or(0);
-        text.push_str(&match by_s.checked_sub(now_s) {
+        text.push_str(&match by_s.checked_sub(now_s()) {
             Some(left_s) => format!("unless confirmed, all is undone in {left_s} s\n"),
             None => "it was to be undone by now, and nobody did: run `tollgate tune revert`\n".to_owned(),
         });
@@ -403,14 +435,14 @@ fn status(place: &Where) -> Result<(), Failure> {
     Ok(())
 }
 
-fn revert(place: &Where, groups: &[Group]) -> Result<(), Failure> {
+fn revert(place: &Where, parts: &[Part]) -> Result<(), Failure> {
     let path = place.journal();
     if Journal::read(&path).map_err(incomplete)? == Journal::default() {
         print(place.json, &json!({ "undone": [] }), "there is nothing to undo\n");
         return Ok(());
     }
     let mut held = Held::take(&path).map_err(incomplete)?;
-    let undone = journal::revert(&place.root(), &mut held, of_groups(groups)).map_err(incomplete)?;
+    let undone = journal::revert(&place.root(), &mut held, of_parts(parts)).map_err(incomplete)?;
     if held.journal.entries.iter().all(|entry| entry.confirmed) && held.journal.confirm_by_s.take().is_some()
     {
         // Nothing is left that somebody would have to confirm.

@@ -9,10 +9,10 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, Scope, USAGE, failure, incomplete, print};
+use super::{Failure, Scope, USAGE, failure, incomplete, nothing_waits, print};
 use crate::tuning::{
-    journal::{self, Held, Journal, of_groups},
-    knobs::{Group, State, survey},
+    journal::{self, Held, Journal, of_parts},
+    knobs::{Part, State, survey_of},
     verify::{Block, Comparison, PAIRS_MAX, PAIRS_MIN, compare},
 };
 
@@ -58,8 +58,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         return Err(failure(USAGE, &format!("there is no {}; name it with --loadtest", loadtest.display())));
     }
     let mut groups = Vec::new();
-    for group in args.scope.groups() {
-        let bench = Bench { args, loadtest: &loadtest, group, cpus: args.scope.cpus()? };
+    for part in args.scope.parts() {
+        let bench = Bench { args, loadtest: &loadtest, part, cpus: args.scope.cpus()? };
         let found = bench.measure()?;
         if !args.scope.place.json {
             print(false, &Value::Null, &found.text);
@@ -72,15 +72,15 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One group, and what it is measured with.
+/// One group or knob, and what it is measured with.
 struct Bench<'a> {
     args: &'a VerifyArgs,
     loadtest: &'a Path,
-    group: Group,
+    part: Part,
     cpus: Vec<usize>,
 }
 
-/// The blocks of a group.
+/// The blocks of a group or knob.
 #[derive(Default)]
 struct Measured {
     /// Those that count, without the settings and with them.
@@ -99,25 +99,32 @@ struct Found {
 
 impl Bench<'_> {
     fn measure(&self) -> Result<Found, Failure> {
-        let group = self.group;
+        let (part, name) = (self.part, self.part.name());
         let place = &self.args.scope.place;
-        let was_applied = Journal::read(&place.journal()).map_err(incomplete)?.has(&[group]);
-        let settings = survey(&place.root(), &[group], &self.cpus);
+        let journal = Journal::read(&place.journal()).map_err(incomplete)?;
+        nothing_waits(&journal)?;
+        let was_applied = journal.has(part);
+        let settings = survey_of(&place.root(), &[part], &self.cpus);
         if !was_applied && !settings.iter().any(|setting| matches!(setting.state, State::Differs { .. })) {
-            let text = format!("{group}: there is nothing to change, so nothing to measure\n");
-            return Ok(Found { text, json: json!({ "group": group.word(), "changed": 0 }) });
+            let text = format!("{name}: there is nothing to change, so nothing to measure\n");
+            return Ok(Found {
+                text,
+                json: json!({ "group": part.group().word(), "name": name, "changed": 0 }),
+            });
         }
         let measured = self.pairs();
         // Whatever came of it, the machine is as it was found.
         self.set(was_applied)?;
         let Measured { pairs, void, changed } = measured?;
         if changed == 0 {
-            let text =
-                format!("{group}: none of its settings can be changed here, so nothing was measured\n");
-            return Ok(Found { text, json: json!({ "group": group.word(), "changed": 0 }) });
+            let text = format!("{name}: none of its settings can be changed here, so nothing was measured\n");
+            return Ok(Found {
+                text,
+                json: json!({ "group": part.group().word(), "name": name, "changed": 0 }),
+            });
         }
         let compared = compare(&pairs);
-        let mut text = format!("{group}: {changed} settings, {} pairs", pairs.len());
+        let mut text = format!("{name}: {changed} settings, {} pairs", pairs.len());
         if void > 0 {
             text.push_str(&format!(", {void} void (the generator was the bottleneck)"));
         }
@@ -133,7 +140,8 @@ impl Bench<'_> {
             compared.iter().map(Comparison::to_json).collect()
         };
         let json = json!({
-            "group": group.word(),
+            "group": part.group().word(),
+            "name": name,
             "changed": changed,
             "pairs": pairs.len(),
             "void": void,
@@ -172,15 +180,15 @@ impl Bench<'_> {
     /// Has the group in force or not; how many of its settings now are.
     fn set(&self, with: bool) -> Result<usize, Failure> {
         let place = &self.args.scope.place;
-        let (root, path, group) = (place.root(), place.journal(), self.group);
+        let (root, path, part) = (place.root(), place.journal(), self.part);
         let mut held = Held::take(&path).map_err(incomplete)?;
         if with {
-            let settings = survey(&root, &[group], &self.cpus);
+            let settings = survey_of(&root, &[part], &self.cpus);
             journal::apply(&root, &mut held, &settings, true).map_err(incomplete)?;
         } else {
-            journal::revert(&root, &mut held, of_groups(&[group])).map_err(incomplete)?;
+            journal::revert(&root, &mut held, of_parts(&[part])).map_err(incomplete)?;
         }
-        Ok(held.journal.entries.iter().filter(|entry| entry.is_of(&[group])).count())
+        Ok(held.journal.entries.iter().filter(|entry| entry.is_of(&[part])).count())
     }
 
     fn block(&self) -> Result<Block, Failure> {

@@ -9,7 +9,7 @@ mod revert;
 mod watch;
 
 pub use apply::{Applied, Outcome, apply};
-pub use revert::{Reverted, Undone, of_groups, revert, standing};
+pub use revert::{Reverted, Undone, of_parts, revert, standing};
 pub use watch::{confirm, watch};
 
 use std::{
@@ -20,7 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    knobs::{Form, Group, write_file},
+    knobs::{Form, Part, write_file},
     root::Root,
 };
 
@@ -101,16 +101,31 @@ impl Journal {
         Err(format!("{} has format {}, and this version knows {FORMAT}", path.display(), journal.format))
     }
 
-    /// Whether anything of these groups is written down.
-    pub fn has(&self, groups: &[Group]) -> bool {
-        self.entries.iter().any(|entry| entry.is_of(groups))
+    /// Whether anything of `part` is written down.
+    pub fn has(&self, part: Part) -> bool {
+        self.entries.iter().any(|entry| entry.is_of(&[part]))
+    }
+
+    /// Nothing if everything is settled; otherwise what waits for a confirmation, and what to do about it at `now_s`, in
+    /// seconds since 1970.
+    pub fn waits(&self, now_s: u64) -> Option<String> {
+        let by_s = self.confirm_by_s?;
+        let count = self.entries.iter().filter(|entry| !entry.confirmed).count();
+        let when = match by_s.checked_sub(now_s) {
+            Some(left_s) => format!("undoes itself in {left_s} s"),
+            None => "was to be undone by now, and nobody did".to_owned(),
+        };
+        Some(format!(
+            "an earlier apply of {count} settings waits for its confirmation and {when}; run `tollgate tune confirm` to \
+             keep it or `tollgate tune revert` to undo it, then try again"
+        ))
     }
 }
 
 impl Entry {
-    /// Whether it belongs to one of `groups`.
-    pub fn is_of(&self, groups: &[Group]) -> bool {
-        groups.iter().any(|group| group.word() == self.group)
+    /// Whether it belongs to one of `parts`.
+    pub fn is_of(&self, parts: &[Part]) -> bool {
+        parts.iter().any(|part| part.has(&self.knob, &self.group))
     }
 }
 

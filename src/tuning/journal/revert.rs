@@ -2,7 +2,7 @@
 
 use super::{Entry, Held, Stage, boot};
 use crate::tuning::{
-    knobs::{self, Form, Group},
+    knobs::{self, Form, Part},
     root::Root,
 };
 
@@ -107,9 +107,9 @@ pub fn standing(root: &Root, entry: &Entry) -> Reverted {
     }
 }
 
-/// Chooses entries of these groups; all if there are none.
-pub fn of_groups(groups: &[Group]) -> impl Fn(&Entry) -> bool {
-    move |entry| groups.is_empty() || entry.is_of(groups)
+/// Chooses entries of these parts; all if there are none.
+pub fn of_parts(parts: &[Part]) -> impl Fn(&Entry) -> bool {
+    move |entry| parts.is_empty() || entry.is_of(parts)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::tuning::{
         journal::{Journal, PLACE, apply},
-        knobs::survey,
+        knobs::{Group, survey},
         tree::{Tree, network},
     };
 
@@ -144,9 +144,9 @@ mod tests {
         tree
     }
 
-    fn run(tree: &Tree, groups: &[Group]) -> Vec<Undone> {
+    fn run(tree: &Tree, parts: &[Part]) -> Vec<Undone> {
         let mut held = Held::wait(&tree.root().path(PLACE)).unwrap();
-        revert(&tree.root(), &mut held, of_groups(groups)).unwrap()
+        revert(&tree.root(), &mut held, of_parts(parts)).unwrap()
     }
 
     #[track_caller]
@@ -176,9 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn one_group_is_undone_by_itself() {
+    fn one_group_is_undone_by_itself_and_one_knob() {
         let tree = tuned();
-        run(&tree, &[Group::Memory]);
+        run(&tree, &[Part::parse_knob("net.ipv4.ip_local_port_range").unwrap()]);
+        assert_eq!(tree.root().read(RANGE).unwrap(), "32768 60999");
+        run(&tree, &[Part::Group(Group::Memory)]);
         assert_eq!(tree.root().read(SWAPPINESS).unwrap(), "60");
         assert_eq!(tree.root().read(SOMAXCONN).unwrap(), "4096");
         assert!(journal(&tree).iter().all(|entry| entry.group != "memory"));
@@ -241,7 +243,7 @@ mod tests {
             for entry in held.journal.entries.iter_mut().filter(|entry| entry.node == SOMAXCONN) {
                 entry.stage = stage;
             }
-            let mut undone = revert(&tree.root(), &mut held, of_groups(&[])).unwrap();
+            let mut undone = revert(&tree.root(), &mut held, of_parts(&[])).unwrap();
             undone.retain(|one| one.entry.node == SOMAXCONN);
             assert_eq!(undone[0].reverted, expected, "{stage:?} {now}");
             assert_eq!(tree.root().read(SOMAXCONN).unwrap(), then, "{stage:?} {now}");

@@ -38,16 +38,19 @@ pub fn confirm(path: &Path) -> Result<usize, String> {
 /// # Errors
 /// The journal cannot be read or written.
 pub fn watch(root: &Root, path: &Path, within: Duration) -> Result<Option<Vec<Undone>>, String> {
+    // Each apply has a time of its own, and somebody of its own who watches: another's is none of ours.
+    let ours = Journal::read(path)?.confirm_by_s;
     let deadline = Instant::now() + within;
     while Instant::now() < deadline {
-        if Journal::read(path)?.confirm_by_s.is_none() {
+        let now = Journal::read(path)?.confirm_by_s;
+        if now.is_none() || now != ours {
             return Ok(None);
         }
         // Nobody wakes it: the journal is all there is to look at.
         thread::park_timeout(LOOK.min(deadline.saturating_duration_since(Instant::now())));
     }
     let mut held = Held::wait(path)?;
-    if held.journal.confirm_by_s.is_none() {
+    if held.journal.confirm_by_s.is_none() || held.journal.confirm_by_s != ours {
         return Ok(None);
     }
     let undone = revert(root, &mut held, |entry| !entry.confirmed)?;

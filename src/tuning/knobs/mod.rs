@@ -13,7 +13,7 @@ mod value;
 pub use files::{drop_in, limits_file, markdown, plain_sysctls, tuned_profile};
 pub use node::Form;
 pub(super) use node::{read, write, write_file};
-pub use survey::{Setting, State, survey};
+pub use survey::{Setting, State, survey, survey_of};
 pub use table::KNOBS;
 pub use value::Want;
 
@@ -93,6 +93,55 @@ impl Group {
 impl fmt::Display for Group {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(self.word())
+    }
+}
+
+/// What of the table is meant: a group, or a knob by itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// Everything that is applied together.
+    Group(Group),
+    /// One row.
+    Knob(&'static Knob),
+}
+
+impl Part {
+    /// The knob of that name.
+    ///
+    /// # Errors
+    /// There is none: a sentence that says where the names are.
+    pub fn parse_knob(name: &str) -> Result<Self, String> {
+        let known = KNOBS.iter().find(|knob| knob.name == name).map(Self::Knob);
+        known.ok_or_else(|| {
+            let near = KNOBS.iter().map(|knob| (strsim::jaro_winkler(knob.name, name), knob.name));
+            let near = near.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(near, _)| *near > 0.8);
+            let hint = near.map_or(String::new(), |(_, near)| format!(" (did you mean {near}?)"));
+            format!("\"{name}\" is no knob{hint}; all stand in tuning/README.md")
+        })
+    }
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Group(group) => group.word(),
+            Self::Knob(knob) => knob.name,
+        }
+    }
+
+    /// The group it is, or is of.
+    pub fn group(self) -> Group {
+        match self {
+            Self::Group(group) => group,
+            Self::Knob(knob) => knob.group,
+        }
+    }
+
+    /// Whether the knob of that name, of the group of that name, belongs to it.
+    pub fn has(self, knob: &str, group: &str) -> bool {
+        match self {
+            Self::Group(this) => this.word() == group,
+            Self::Knob(this) => this.name == knob,
+        }
     }
 }
 

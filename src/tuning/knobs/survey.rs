@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Form, Group, KNOBS, Knob, Place, When,
+    Form, Group, KNOBS, Knob, Part, Place, When,
     files::{DROP_IN, SYSCTL_FILE, drop_in, sysctl_file},
     node, placement,
 };
@@ -65,8 +65,15 @@ impl Setting {
 
 /// Looks at all knobs of `groups`, for shards on `cpus`.
 pub fn survey(root: &Root, groups: &[Group], cpus: &[usize]) -> Vec<Setting> {
+    let parts: Vec<Part> = groups.iter().copied().map(Part::Group).collect();
+    survey_of(root, &parts, cpus)
+}
+
+/// Looks at all knobs of `parts`, in the order of the table, for shards on `cpus`.
+pub fn survey_of(root: &Root, parts: &[Part], cpus: &[usize]) -> Vec<Setting> {
     let devices = Device::all(root);
-    let knobs = KNOBS.iter().filter(|knob| groups.contains(&knob.group));
+    let meant = |knob: &&Knob| parts.iter().any(|part| part.has(knob.name, knob.group.word()));
+    let knobs = KNOBS.iter().filter(meant);
     knobs.flat_map(|knob| settings(knob, root, &devices, cpus)).collect()
 }
 
