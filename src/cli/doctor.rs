@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     control::{
@@ -22,7 +22,7 @@ use crate::{
     tuning::{
         doctor::{
             self, Needs, Report, Runtime, Scene, State,
-            live::{self, Interval, Sample},
+            live::{self, Interval, Sample, Told},
         },
         root::Root,
     },
@@ -125,9 +125,14 @@ fn watch(root: &Root, asked: &Doctor) -> Result<Interval, Failure> {
     }
     let after = Sample::take(root, pid);
     let status = status().unwrap_or_default();
-    let shards = status["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let busy = shards.iter().filter_map(|shard| shard["busy_ratio"].as_f64()).collect();
-    Ok(Interval { before, after, seconds, busy })
+    let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let connections = list("shards").iter().filter_map(|shard| shard["connections"].as_u64()).collect();
+    let steering = list("accept_steering")
+        .iter()
+        .map(|steered| (word(&steered["address"]), word(&steered["by"]), word(&steered["why"])))
+        .collect();
+    Ok(Interval { before, after, seconds, told: Told { connections, steering } })
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
@@ -141,6 +146,9 @@ fn show(reports: &[Report], as_json: bool) {
         if let Some(remedy) = &report.remedy {
             println!("{:<8}why:    {}", "", report.why);
             println!("{:<8}do:     {remedy}", "");
+            if let Some(command) = &report.tune {
+                println!("{:<8}        {command}", "");
+            }
             println!("{:<8}effect: {}", "", report.effect);
         }
     }

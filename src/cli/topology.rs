@@ -1,4 +1,4 @@
-//! `tollgate topology`: the machine, and where its threads would go.
+//! `tollgate topology`: the machine, where its threads would go, and where the memory of gateways that run is.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use crate::{
         devices::Device,
         drawing,
         machine::Machine,
+        memory::{self, Held},
         pinning::{CpuChoice, Pinning, Placement, Reserve, ThreadsPerCore},
         root::Root,
     },
@@ -74,11 +75,18 @@ pub(super) fn run(asked: Topology) -> Result<(), Failure> {
     let devices = Device::all(&root);
     let placement = Placement::new(&pinning, &machine)
         .map_err(|error| Failure { code: REFUSED, message: format!("{error}\n") })?;
+    // Another user's is left out: what can be drawn of the machine is no less true for it.
+    let running = memory::gateways(&root).into_iter();
+    let memory: Vec<Held> = running.filter_map(|pid| Held::read(&root, pid, &machine).ok()).collect();
     match if asked.json { Format::Json } else { asked.format } {
-        Format::Drawing => print!("{}", drawing::draw(&machine, &devices, &placement)),
+        Format::Drawing => {
+            print!("{}", drawing::draw(&machine, &devices, &placement));
+            memory.iter().for_each(|held| print!("{}", drawing::memory(held)));
+        }
         Format::Toml => print!("{}", drawing::toml(&placement)),
         Format::Json => {
-            let all = json!({ "machine": machine, "devices": devices, "placement": placement });
+            let all =
+                json!({ "machine": machine, "devices": devices, "placement": placement, "memory": memory });
             println!("{all:#}");
         }
     }

@@ -8,6 +8,7 @@ use super::{
     cpus::print_list,
     devices::Device,
     machine::{Cache, Machine, Node},
+    memory::{Held, mebibytes},
     pinning::Placement,
 };
 
@@ -33,6 +34,27 @@ pub fn draw(machine: &Machine, devices: &[Device], placement: &Placement) -> Str
         draw_device(&mut text, device, placement);
     }
     text.push_str(&summary(placement));
+    text
+}
+
+/// Where the memory of a running gateway is.
+pub fn memory(held: &Held) -> String {
+    let mut text = format!("\nmemory of process {}\n", held.pid);
+    for node in &held.nodes {
+        let shards = match node.shards {
+            0 => "no shard".to_owned(),
+            count => counted(count, "shard"),
+        };
+        let (own, shared) = (mebibytes(node.own_bytes), mebibytes(node.shared_bytes));
+        let _ = writeln!(
+            text,
+            "  node {:<3}{own:>9.1} MiB of its own, {shared:.1} MiB shared with a successor, {shards}",
+            node.id
+        );
+    }
+    if let Some(policy) = &held.spread_by {
+        let _ = writeln!(text, "  spread over nodes on purpose: {policy}");
+    }
     text
 }
 

@@ -91,3 +91,23 @@ pub(crate) fn card(tree: &Tree, name: &str, cpus: &[usize]) {
     tree.put(&format!("/sys/class/net/{name}/device/numa_node"), "1\n");
     tree.put(&format!("/sys/class/net/{name}/speed"), "25000\n");
 }
+
+/// Lets process `pid` be a gateway with a shard for each of `shards`, the CPUs that it may run on. It has so many MiB on
+/// each of two nodes, and one on the first that it shares.
+pub(crate) fn gateway(tree: &Tree, pid: u64, shards: &[&str], policy: &str, mebibytes: [u64; 2]) {
+    tree.put(&format!("/proc/{pid}/comm"), "tollgate\n");
+    for (shard, cpus) in (0..).zip(shards) {
+        let thread = format!("/proc/{pid}/task/{}", pid + 1 + shard);
+        tree.put(&format!("{thread}/comm"), &format!("shard-{shard}\n"));
+        tree.put(&format!("{thread}/status"), &format!("Name:\tshard-{shard}\nCpus_allowed_list:\t{cpus}\n"));
+    }
+    let [first, second] = mebibytes.map(|mebibytes| mebibytes * 256);
+    let maps = format!(
+        "5581a0000000 {policy} file=/usr/bin/tollgate mapped=900 N0=900 kernelpagesize_kB=4\n\
+         7f5c00000000 {policy} anon={} dirty={} active=0 N0={first} N1={second} kernelpagesize_kB=4\n\
+         7f5d00000000 {policy} file=/memfd:tollgate\\040(deleted) dirty=256 N0=256 kernelpagesize_kB=4\n",
+        first + second,
+        first + second
+    );
+    tree.put(&format!("/proc/{pid}/numa_maps"), &maps);
+}

@@ -11,6 +11,7 @@ pub mod drawing;
 pub mod journal;
 pub mod knobs;
 pub mod machine;
+pub mod memory;
 pub mod needs;
 pub mod pinning;
 pub mod root;

@@ -5,7 +5,7 @@
 use crate::tuning::{cgroup, root::Root};
 
 use super::{
-    Finding, Report,
+    Finding, Report, State,
     network::{NETSTAT, SNMP, counter, softnet_counts},
 };
 
@@ -30,6 +30,10 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 struct Thread {
     id: String,
+    /// Its name, `shard-3`.
+    name: String,
+    /// How long it was at work.
+    worked_ns: Option<u64>,
     /// Times that it went to another CPU.
     migrations: Option<u64>,
     /// Times that it had to make room for another thread.
@@ -65,19 +69,38 @@ fn threads(root: &Root, pid: u64) -> Vec<Thread> {
     let tasks = root.list(&format!("/proc/{pid}/task")).unwrap_or_default();
     let shards = tasks.into_iter().filter_map(|id| {
         let at = format!("/proc/{pid}/task/{id}");
-        root.read(&format!("{at}/comm")).ok().filter(|name| name.starts_with("shard-"))?;
+        let name = root.read_trimmed(&format!("{at}/comm")).ok().filter(|name| name.starts_with("shard-"))?;
+        let schedule = root.read(&format!("{at}/schedstat")).ok();
         let number = |file: &str, key: &str| {
             let text = root.read(&format!("{at}/{file}")).ok()?;
             let line = text.lines().find(|line| line.starts_with(key))?;
             line.rsplit(':').next()?.trim().parse().ok()
         };
         Some(Thread {
+            worked_ns: schedule.and_then(|text| text.split_whitespace().next()?.parse().ok()),
             migrations: number("sched", "se.nr_migrations"),
             preemptions: number("status", "nonvoluntary_ctxt_switches"),
             id,
+            name,
         })
     });
-    shards.collect()
+    let mut shards: Vec<Thread> = shards.collect();
+    shards.sort_by_key(|shard| number(&shard.name));
+    shards
+}
+
+/// The number of the shard whose thread has this name.
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix("shard-")?.parse().ok()
+}
+
+/// What the gateway says of itself at the end of the time.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Of each shard, how many clients it has.
+    pub connections: Vec<u64>,
+    /// How connections to each address find their shard, and why so: the address, `cpu` or `hash`, a sentence.
+    pub steering: Vec<(String, String, String)>,
 }
 
 /// A stretch of time under traffic.
@@ -89,8 +112,8 @@ pub struct Interval {
     pub after: Sample,
     /// How long it was.
     pub seconds: u64,
-    /// How busy each shard was at the end of it, from 0 to 1; none if no gateway was asked.
-    pub busy: Vec<f64>,
+    /// What the gateway said; nothing if none was asked.
+    pub told: Told,
 }
 
 impl Interval {
@@ -103,6 +126,16 @@ impl Interval {
         let part = self.grown(|sample| of(sample).map(|(part, _)| part))?;
         let whole = self.grown(|sample| of(sample).map(|(_, whole)| whole))?;
         (whole > 0).then(|| part as f64 / whole as f64)
+    }
+
+    /// What share of the time each shard was at work, by its number; none where that cannot be seen.
+    fn busy(&self) -> Vec<(usize, f64)> {
+        let busy = self.after.shards.iter().filter_map(|after| {
+            let before = self.before.shards.iter().find(|before| before.id == after.id)?;
+            let worked_ns = after.worked_ns?.saturating_sub(before.worked_ns?);
+            Some((number(&after.name)?, worked_ns as f64 / (self.seconds.max(1) as f64 * 1e9)))
+        });
+        busy.collect()
     }
 
     /// By how much a counter of the shards' threads grew, all together.
@@ -171,8 +204,9 @@ pub const LIVE: &[LiveCheck] = &[
 /// Looks at everything in `interval`, in the order of [`LIVE`].
 pub fn examine(interval: &Interval) -> Vec<Report> {
     let report = |check: &LiveCheck| {
-        let Finding { state, found, remedy } = (check.look)(interval);
-        Report { id: check.id, state, found, why: check.why, remedy, effect: check.effect }
+        let Finding { state, found, remedy, knobs } = (check.look)(interval);
+        let tune = super::tune(&knobs, &[]);
+        Report { id: check.id, state, found, why: check.why, remedy, tune, effect: check.effect }
     };
     LIVE.iter().map(report).collect()
 }
@@ -184,11 +218,13 @@ fn softnet(interval: &Interval) -> Finding {
         (Some(0), Some(squeezed)) => Finding::notice(
             format!("{squeezed} times a CPU had to stop early; nothing dropped"),
             "raise net.core.netdev_budget to 600, or spread interrupts over more CPUs",
-        ),
+        )
+        .by(&["net.core.netdev_budget"]),
         (Some(dropped), _) => Finding::warn(
             format!("{dropped} packets dropped"),
             "raise net.core.netdev_max_backlog to 16384, and spread interrupts over more CPUs",
-        ),
+        )
+        .by(&["net.core.netdev_max_backlog"]),
         _ => Finding::unknown("/proc/net/softnet_stat does not say"),
     }
 }
@@ -198,8 +234,9 @@ fn listen_drops(interval: &Interval) -> Finding {
         Some(0) => Finding::ok("none"),
         Some(drops) => Finding::warn(
             format!("{drops} connections found a full backlog"),
-            "raise net.core.somaxconn; if shards are at work all the time, add shards or machines",
-        ),
+            "raise net.core.somaxconn, then restart; if shards are at work all the time, add shards or machines",
+        )
+        .by(&["net.core.somaxconn"]),
         None => Finding::unknown("/proc/net/netstat does not say"),
     }
 }
@@ -275,26 +312,72 @@ fn preemptions(interval: &Interval) -> Finding {
 
 /// A shard that is at work less than this share of the time has no load to compare.
 const BUSY_MIN: f64 = 0.05;
+/// Of what all shards could do, this much is reached when the busiest is full. Below it, it is worth a look …
+const REACHED_NOTICE: f64 = 0.8;
+/// … and here a large part of the machine stands idle.
+const REACHED_WARN: f64 = 0.6;
+/// Fewer clients for each shard than this are spread unevenly by any hash.
+const CLIENTS_MIN: u64 = 16;
 
 fn imbalance(interval: &Interval) -> Finding {
-    if interval.busy.is_empty() {
+    let busy = interval.busy();
+    let Some(&(busiest, most)) = busy.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
         return Finding::unknown(NO_THREADS);
+    };
+    if busy.len() == 1 {
+        return Finding::ok(format!("one shard, at work {:.0} % of the time", most * 100.0));
     }
-    let most = interval.busy.iter().copied().fold(0.0, f64::max);
-    let mean = interval.busy.iter().sum::<f64>() / interval.busy.len() as f64;
     if most < BUSY_MIN {
         return Finding::unknown("there is no traffic to speak of");
     }
-    let found = format!(
-        "the busiest shard is at work {:.0} % of the time, all of them {:.0} %",
+    let mean = busy.iter().map(|(_, busy)| busy).sum::<f64>() / busy.len() as f64;
+    let reached = mean / most;
+    let mut found = format!(
+        "shard {busiest} is at work {:.0} % of the time, all of them {:.0} %: when it is full, {:.0} % of what the shards \
+         could do is reached",
         most * 100.0,
-        mean * 100.0
+        mean * 100.0,
+        reached * 100.0
     );
-    let remedy = "see tollgate_shard_accepts_total: if a few clients hold many connections each, let them open more, \
-                  or set listen.accept_steering = \"hash\"";
-    match most / mean {
-        2.0.. => Finding::warn(found, remedy),
-        1.3.. => Finding::notice(found, remedy),
-        _ => Finding::ok(found),
+    if reached >= REACHED_NOTICE {
+        return Finding::ok(found);
     }
+    let told = &interval.told;
+    for (address, by, why) in &told.steering {
+        found.push_str(&format!("; {address} is spread by {by}, for {why}"));
+    }
+    let state = if reached < REACHED_WARN { State::Warn } else { State::Notice };
+    Finding::bad(state, found, against_imbalance(told, busiest))
+}
+
+/// What to change so that shards have more equal shares, after what makes them unequal.
+fn against_imbalance(told: &Told, busiest: usize) -> String {
+    let clients: u64 = told.connections.iter().sum();
+    let shards = told.connections.len().max(1) as u64;
+    let its = told.connections.get(busiest).copied().unwrap_or(0);
+    if told.steering.iter().any(|(_, by, _)| by == "cpu") {
+        return "set listen.accept_steering = \"hash\", or let receive queues interrupt the CPUs of all shards evenly (see \
+                interrupts)"
+            .to_owned();
+    }
+    if told.connections.is_empty() {
+        return "compare tollgate_shard_accepts_total of the shards: if they are uneven, let clients open more connections"
+            .to_owned();
+    }
+    if clients < CLIENTS_MIN * shards {
+        return format!(
+            "{clients} clients' connections cannot be spread evenly over {shards} shards by any hash: let clients open \
+             more of them, or lower shards.count"
+        );
+    }
+    if its * shards * 4 > clients * 5 {
+        return format!(
+            "shard {busiest} has {its} of {clients} connections, which were made while others had more: lower \
+             bounds.keepalive_requests, so that long-lived ones are spread anew"
+        );
+    }
+    format!(
+        "shard {busiest} has {its} of {clients} connections, and some of them carry much more than others: let those \
+         clients use several, or lower bounds.keepalive_requests, so that they are spread anew"
+    )
 }

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
+    cpus::print_list,
     devices::Device,
+    knobs::{Group, KNOBS},
     machine::Machine,
     pinning::{Pinning, Placement},
     root::Root,
@@ -59,19 +61,26 @@ pub struct Finding {
     pub found: String,
     /// What to do; nothing if it is as it should be.
     pub remedy: Option<String>,
+    /// The knobs by which `tollgate tune` does it, by their names in its table.
+    pub knobs: Vec<&'static str>,
 }
 
 impl Finding {
     fn ok(found: impl Into<String>) -> Self {
-        Self { state: State::Ok, found: found.into(), remedy: None }
+        Self { state: State::Ok, found: found.into(), remedy: None, knobs: Vec::new() }
     }
 
     fn unknown(found: impl Into<String>) -> Self {
-        Self { state: State::Unknown, found: found.into(), remedy: None }
+        Self { state: State::Unknown, ..Self::ok(found) }
     }
 
     fn bad(state: State, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { state, found: found.into(), remedy: Some(remedy.into()) }
+        Self { state, remedy: Some(remedy.into()), ..Self::ok(found) }
+    }
+
+    /// The same where `tollgate tune` can do it.
+    fn by(self, knobs: &[&'static str]) -> Self {
+        Self { knobs: knobs.to_vec(), ..self }
     }
 
     fn notice(found: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -186,20 +195,34 @@ pub struct Report {
     pub why: &'static str,
     /// What to do about it, if anything.
     pub remedy: Option<String>,
+    /// The command that does it, if one does.
+    pub tune: Option<String>,
     /// What to expect of that.
     pub effect: &'static str,
 }
 
-impl Check {
-    fn report(&self, finding: Finding) -> Report {
-        let Finding { state, found, remedy } = finding;
-        Report { id: self.id, state, found, why: self.why, remedy, effect: self.effect }
-    }
+/// The command that sets `knobs` for shards on `cpus`.
+fn tune(knobs: &[&str], cpus: &[usize]) -> Option<String> {
+    let known = KNOBS.iter().filter(|knob| knobs.contains(&knob.name));
+    let placed = known.clone().any(|knob| matches!(knob.group, Group::Devices | Group::Queues));
+    let only: String = known
+        .map(|knob| match knob.name.contains(' ') {
+            true => format!(" --only \"{}\"", knob.name),
+            false => format!(" --only {}", knob.name),
+        })
+        .collect();
+    let cpus = if placed { format!(" --cpus {}", print_list(cpus)) } else { String::new() };
+    (!only.is_empty()).then(|| format!("tollgate tune apply{only}{cpus}"))
 }
 
 /// Looks at everything in `scene`, in the order of [`CHECKS`].
 pub fn examine(scene: &Scene<'_>) -> Vec<Report> {
-    CHECKS.iter().map(|check| check.report((check.look)(scene))).collect()
+    let report = |check: &Check| {
+        let Finding { state, found, remedy, knobs } = (check.look)(scene);
+        let tune = tune(&knobs, &scene.pinned());
+        Report { id: check.id, state, found, why: check.why, remedy, tune, effect: check.effect }
+    };
+    CHECKS.iter().map(report).collect()
 }
 
 const fn check(
@@ -238,6 +261,9 @@ pub const CHECKS: &[Check] = &[
     check("numa", placement::numa,
         "what shards share, and what the device wrote, is farther away on another node",
         "accesses to shared words take a half to a third of the time"),
+    check("numa-memory", placement::numa_memory,
+        "a shard that finds its buffers on another node waits longer for each line that its caches do not hold",
+        "accesses that miss the caches take a half to a third of the time"),
     check("interrupts", placement::interrupts,
         "a packet costs least when the CPU that is interrupted is the one whose shard serves it",
         "fewer wake-ups of other CPUs; elsewhere CPU and queue placement gave tens of percent, a virtual machine cannot show it"),

@@ -18,13 +18,15 @@ pub(super) fn backlog(scene: &Scene<'_>) -> Finding {
         return Finding::warn(
             format!("net.core.somaxconn = {allowed} cuts the backlog of each shard, {wanted}"),
             format!("set net.core.somaxconn to {wanted} or more, then restart the gateway"),
-        );
+        )
+        .by(&["net.core.somaxconn"]);
     }
     if sysctl::<u32>(scene.root, "net.ipv4.tcp_syncookies") == Some(0) {
         return Finding::warn(
             "net.ipv4.tcp_syncookies = 0: a flood of openings fills the backlog",
             "set net.ipv4.tcp_syncookies = 1",
-        );
+        )
+        .by(&["net.ipv4.tcp_syncookies"]);
     }
     match sysctl::<u32>(scene.root, "net.ipv4.tcp_max_syn_backlog") {
         Some(half_open) if half_open < wanted => Finding::notice(
@@ -32,7 +34,8 @@ pub(super) fn backlog(scene: &Scene<'_>) -> Finding {
                 "net.ipv4.tcp_max_syn_backlog = {half_open} is less than the backlog of a shard, {wanted}"
             ),
             format!("set net.ipv4.tcp_max_syn_backlog to {wanted} or more"),
-        ),
+        )
+        .by(&["net.ipv4.tcp_max_syn_backlog"]),
         _ => Finding::ok(format!("net.core.somaxconn = {allowed}, of which a shard uses {wanted}")),
     }
 }
@@ -55,7 +58,7 @@ pub(super) fn listen_overflows(scene: &Scene<'_>) -> Finding {
         (Some(0), Some(0)) => Finding::ok("none since the machine started"),
         (Some(overflows), Some(drops)) => Finding::notice(
             format!("{overflows} overflows and {drops} drops, of all programs, since the machine started"),
-            "see with --live whether they go on; then raise net.core.somaxconn, or add shards",
+            "see with --live whether they go on; then look at backlog, or add shards",
         ),
         _ => Finding::unknown("/proc/net/netstat does not say"),
     }
@@ -76,13 +79,15 @@ pub(super) fn ephemeral_ports(scene: &Scene<'_>) -> Finding {
     let needed = most.map_or(0, |(_, idle)| (scene.needs.in_flight + idle) * shards);
     if needed > ports {
         let cluster = most.map_or("", |(name, _)| name);
-        return Finding::warn(
+        let narrow = first > 10_240 || last < 65_535;
+        let finding = Finding::warn(
             format!(
                 "{ports} ports, and {shards} shards can have {needed} connections to an endpoint of cluster {cluster} \
                  (bounds.in_flight and cluster.idle_connections of each)"
             ),
             "set net.ipv4.ip_local_port_range = 10240 65535, lower bounds.in_flight, or give the service more endpoints",
         );
+        return if narrow { finding.by(&["net.ipv4.ip_local_port_range"]) } else { finding };
     }
     let reserved = scene.root.read_trimmed("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
     let reserved = |port: u16| {
@@ -118,7 +123,8 @@ pub(super) fn conntrack(scene: &Scene<'_>) -> Finding {
         return Finding::fail(
             format!("{count} of {max} connections are tracked: soon packets are dropped"),
             remedy,
-        );
+        )
+        .by(&["net.netfilter.nf_conntrack_max"]);
     }
     let Ok(table) = scene.root.read("/proc/net/nf_conntrack") else {
         return Finding::notice(
@@ -159,6 +165,7 @@ pub(super) fn softnet(scene: &Scene<'_>) -> Finding {
                 "{dropped} packets dropped since the machine started; {squeezed} times a CPU had to stop early"
             ),
             "see with --live whether it goes on; then raise net.core.netdev_max_backlog and net.core.netdev_budget",
-        ),
+        )
+        .by(&["net.core.netdev_max_backlog", "net.core.netdev_budget"]),
     }
 }

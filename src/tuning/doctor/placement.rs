@@ -1,6 +1,11 @@
 //! Checks of where shards are, and whether interrupts and memory are there too.
 
-use crate::tuning::{cgroup, cpus::print_list, devices::Device};
+use crate::tuning::{
+    cgroup,
+    cpus::print_list,
+    devices::Device,
+    memory::{self, Held},
+};
 
 use super::{Finding, Scene, network::sysctl};
 
@@ -99,9 +104,65 @@ pub(super) fn numa(scene: &Scene<'_>) -> Finding {
         return Finding::notice(
             "shards on one node, and kernel.numa_balancing takes page faults to find that out",
             "set kernel.numa_balancing = 0",
-        );
+        )
+        .by(&["kernel.numa_balancing"]);
     }
     Finding::ok(format!("all shards on node {}", nodes[0]))
+}
+
+/// Less than this share of the memory on a node without a shard is the program's text, a thread's stack and the like.
+const ELSEWHERE_MAX: f64 = 0.1;
+
+pub(super) fn numa_memory(scene: &Scene<'_>) -> Finding {
+    if scene.machine.nodes.iter().filter(|node| !node.cpus.is_empty()).count() < 2 {
+        return Finding::ok("one node");
+    }
+    let gateways = memory::gateways(scene.root);
+    if gateways.is_empty() {
+        return Finding::unknown("no gateway runs here whose memory could be looked at");
+    }
+    let mut said = Vec::new();
+    for pid in gateways {
+        let held = match Held::read(scene.root, pid, &scene.machine) {
+            Ok(held) => held,
+            Err(error) => return Finding::unknown(format!("{error}; its own user or root may see it")),
+        };
+        let sum = held.text();
+        let nodes: Vec<usize> =
+            held.nodes.iter().filter(|node| node.shards > 0).map(|node| node.id).collect();
+        if nodes.is_empty() {
+            said.push(format!("{sum}; its shards run on any node"));
+            continue;
+        }
+        let list = print_list(&nodes);
+        if let Some(policy) = held.spread_by {
+            return Finding::warn(
+                format!("{sum}; it is spread on purpose ({policy})"),
+                format!("start the gateway without it, or with numactl --preferred={list}"),
+            );
+        }
+        if held.share_of(|node| node.shards == 0) > ELSEWHERE_MAX {
+            return Finding::warn(
+                format!("{sum}, and shards run on node {list} only"),
+                "see whether that node was full when the gateway started (numactl --hardware), make room, then restart \
+                 it; or keep it there with NUMAPolicy=bind and NUMAMask= in the unit",
+            );
+        }
+        let shards = held.nodes.iter().map(|node| node.shards).sum::<usize>() as f64;
+        let short = held.nodes.iter().find(|short| {
+            let due = short.shards as f64 / shards;
+            held.share_of(|node| node.id == short.id) < due / 2.0
+        });
+        if let Some(short) = short {
+            return Finding::notice(
+                format!("{sum}: less on node {} than its shards would take there", short.id),
+                "set shards.cpus = \"first-usable-node\", and run a second gateway on the other node; if traffic has only \
+                 begun, look again later",
+            );
+        }
+        said.push(sum);
+    }
+    Finding::ok(said.join("; "))
 }
 
 /// Devices with several receive queues, which can be placed.
@@ -128,14 +189,16 @@ pub(super) fn interrupts(scene: &Scene<'_>) -> Finding {
         if queues > 1 && cpus.len() * 2 <= queues && cpus.len() < pinned.len() {
             return Finding::warn(
                 format!("{queues} receive queues of {name} interrupt CPUs {} alone", print_list(&cpus)),
-                "spread them over the shards' CPUs: tollgate tune plan says how",
-            );
+                "let queue i interrupt the CPU of shard i",
+            )
+            .by(&["interrupts"]);
         }
         if !elsewhere.is_empty() {
             return Finding::notice(
                 format!("queues of {name} interrupt CPUs {}, which have no shard", print_list(&elsewhere)),
                 "let queue i interrupt the CPU of shard i, unless these CPUs are kept for interrupts on purpose",
-            );
+            )
+            .by(if queues > 1 { &["interrupts"] } else { &[] });
         }
         if !missed.is_empty() {
             return Finding::notice(
@@ -144,7 +207,8 @@ pub(super) fn interrupts(scene: &Scene<'_>) -> Finding {
                     print_list(&missed)
                 ),
                 "ask the device for as many queues as there are shards (ethtool -L), if it has them",
-            );
+            )
+            .by(&["combined queues"]);
         }
     }
     Finding::ok("every shard's CPU has a receive queue")
@@ -176,7 +240,8 @@ pub(super) fn packet_steering(scene: &Scene<'_>) -> Finding {
             return Finding::warn(
                 format!("RPS is on for {with_rps} queues of {name}, which has {queues} for {shards} shards"),
                 "write 0 to rps_cpus of each queue",
-            );
+            )
+            .by(&["rps_cpus"]);
         }
         if with_rps == 0 && queues == 1 && shards > 1 {
             return Finding::notice(
@@ -191,8 +256,9 @@ pub(super) fn packet_steering(scene: &Scene<'_>) -> Finding {
                     "{name} has {} transmit queues and no XPS, so queues are shared by hash",
                     device.transmit
                 ),
-                "give queue i to the CPU of shard i: tollgate tune plan says how",
-            );
+                "give queue i to the CPU of shard i",
+            )
+            .by(&["xps_cpus"]);
         }
     }
     Finding::ok("as many queues as it takes, and no software in between")

@@ -125,7 +125,8 @@ pub(super) fn open_files(scene: &Scene<'_>) -> Finding {
             format!(
                 "set LimitNOFILE={needed} in the unit (ulimit -Hn in a shell), or lower bounds.connections"
             ),
-        );
+        )
+        .by(&["fs.nr_open", "50-tune.conf"]);
     }
     if all < needed {
         let remedy = format!("set fs.file-max to {needed} or more");
@@ -154,7 +155,8 @@ pub(super) fn locked_memory(scene: &Scene<'_>) -> Finding {
                 needed / 1024
             ),
             "set LimitMEMLOCK=infinity in the unit (ulimit -Hl in a shell), or use a kernel from 5.12 on",
-        ),
+        )
+        .by(&["50-tune.conf"]),
         Some(_) => Finding::ok(format!("enough for the rings of {} shards", scene.shards())),
     }
 }

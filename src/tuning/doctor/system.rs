@@ -36,9 +36,9 @@ pub(super) fn governor(scene: &Scene<'_>) -> Finding {
     if name == "powersave"
         && driver.is_ok_and(|driver| ["intel_pstate", "amd-pstate-epp"].contains(&&*driver))
     {
-        return Finding::notice(found, remedy);
+        return Finding::notice(found, remedy).by(&["scaling_governor"]);
     }
-    Finding::warn(found, remedy)
+    Finding::warn(found, remedy).by(&["scaling_governor"])
 }
 
 pub(super) fn c_states(scene: &Scene<'_>) -> Finding {
@@ -98,13 +98,19 @@ pub(super) fn huge_pages(scene: &Scene<'_>) -> Finding {
     match (chosen(&enabled), chosen(&defrag)) {
         (Some("always"), Some("always")) => Finding::warn(
             "always, and whoever touches memory compacts it on the spot",
-            format!("write madvise to {at}/enabled and {at}/defrag"),
-        ),
-        (Some("always"), _) => Finding::notice("always", format!("write madvise to {at}/enabled")),
+            format!("write madvise to {at}/enabled"),
+        )
+        .by(&["transparent_hugepage"]),
+        (Some("always"), _) => {
+            Finding::notice("always", format!("write madvise to {at}/enabled")).by(&["transparent_hugepage"])
+        }
         (Some(word), _) => Finding::ok(word),
         (None, _) => Finding::unknown(format!("{at}/enabled says \"{}\"", enabled.trim())),
     }
 }
+
+/// Up to here the kernel rather drops pages of files than takes those of processes.
+const SWAPPINESS_MAX: u32 = 10;
 
 pub(super) fn swap(scene: &Scene<'_>) -> Finding {
     let Ok(text) = scene.root.read("/proc/swaps") else {
@@ -112,16 +118,24 @@ pub(super) fn swap(scene: &Scene<'_>) -> Finding {
     };
     let used = |line: &str| line.split_whitespace().nth(3)?.parse::<u64>().ok();
     let areas: Vec<u64> = text.lines().skip(1).filter_map(used).collect();
-    let remedy = "set MemorySwapMax=0 in the unit, or vm.swappiness = 1, or turn it off";
-    match areas.iter().sum::<u64>() {
-        _ if areas.is_empty() => Finding::ok("none"),
-        0 => {
-            let swappiness =
-                sysctl::<u32>(scene.root, "vm.swappiness").map_or("?".to_owned(), |n| n.to_string());
-            Finding::notice(format!("there is some, unused; vm.swappiness = {swappiness}"), remedy)
+    let remedy = "set MemorySwapMax=0 in the unit, or vm.swappiness to 10 or less, or turn it off";
+    let swappiness = sysctl::<u32>(scene.root, "vm.swappiness");
+    let shown = swappiness.map_or("?".to_owned(), |swappiness| swappiness.to_string());
+    let finding = match areas.iter().sum::<u64>() {
+        _ if areas.is_empty() => return Finding::ok("none"),
+        0 if swappiness.is_some_and(|swappiness| swappiness <= SWAPPINESS_MAX) => {
+            return Finding::ok(format!("there is some, unused; vm.swappiness = {shown}"));
         }
-        kibibytes => Finding::warn(format!("{} MiB are in use", kibibytes / 1024), remedy),
+        0 => Finding::notice(format!("there is some, unused; vm.swappiness = {shown}"), remedy),
+        kibibytes => Finding::warn(
+            format!("{} MiB are in use; vm.swappiness = {shown}", kibibytes / 1024),
+            "set MemorySwapMax=0 in the unit, or turn it off (swapoff -a) and see who needs the memory",
+        ),
+    };
+    if swappiness.is_some_and(|swappiness| swappiness > SWAPPINESS_MAX) {
+        return finding.by(&["vm.swappiness"]);
     }
+    finding
 }
 
 pub(super) fn audit(scene: &Scene<'_>) -> Finding {

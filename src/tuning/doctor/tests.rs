@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::tuning::{
+    cpus::parse_list,
     fixture::{self, Layout},
+    journal,
+    knobs::{Part, survey_of},
     pinning::{CpuChoice, Reserve},
     tree::{Tree, network},
 };
@@ -95,18 +98,19 @@ fn all_is_well_on_a_machine_that_is_well() {
     }
 }
 
-/// A file that makes a machine unwell: the check that says so, how badly, and words of what it found.
-type Ailment<'a> = (&'a str, State, &'a str, &'a [(&'a str, &'a str)]);
+/// Files that make a machine unwell: the check that says so, how badly, and words of what it found.
+type Ailment = (&'static str, State, &'static str, Vec<(String, String)>);
 
-/// Broken by a check that never complains. Each is in this list or in the tests below.
-#[test]
-fn what_is_amiss_is_found() {
+/// The same in words of the list below.
+type Written<'a> = (&'static str, State, &'static str, &'a [(&'a str, &'a str)]);
+
+fn ailments() -> Vec<Ailment> {
     use State::{Fail, Notice, Unknown, Warn};
     let governor: Vec<String> =
         (0..4).map(|cpu| format!("{CPUS}/cpu{cpu}/cpufreq/scaling_governor")).collect();
     let xps: Vec<String> =
         (0..4).map(|queue| format!("/sys/class/net/eth0/queues/tx-{queue}/xps_cpus")).collect();
-    let ailments: &[Ailment<'_>] = &[
+    let ailments: &[Written<'_>] = &[
         ("io-uring", Warn, "io_uring_disabled is 2", &[("/proc/sys/kernel/io_uring_disabled", "2\n")]),
         ("io-uring", Notice, "io-uring-coop-taskrun only", &[("/proc/sys/kernel/osrelease", "6.0.1\n")]),
         ("kernel", Warn, "lacks DEFER_TASKRUN", &[("/proc/sys/kernel/osrelease", "5.15.0-100\n")]),
@@ -294,16 +298,25 @@ fn what_is_amiss_is_found() {
         ("log-disk", Notice, "memory (tmpfs)", &[("/proc/self/mounts", "none /var tmpfs rw 0 0\n")]),
         ("log-disk", Warn, "another machine (nfs4)", &[("/proc/self/mounts", "host:/ / nfs4 rw 0 0\n")]),
     ];
-    let mut seen: HashSet<&str> = ["placement", "numa"].into();
-    for (id, state, words, files) in ailments {
+    let owned = |files: &[(&str, &str)]| {
+        files.iter().map(|&(node, content)| (node.to_owned(), content.to_owned())).collect()
+    };
+    ailments.iter().map(|&(id, state, words, files)| (id, state, words, owned(files))).collect()
+}
+
+/// Broken by a check that never complains. Each is in this list or in the tests below.
+#[test]
+fn what_is_amiss_is_found() {
+    let mut seen: HashSet<&str> = ["placement", "numa", "numa-memory"].into();
+    for (id, state, words, files) in ailments() {
         let tree = well();
-        for (node, content) in *files {
+        for (node, content) in &files {
             tree.put(node, content);
         }
         let report = report(&tree, &needs(), id);
-        assert_eq!(report.state, *state, "{id}: {}", report.found);
+        assert_eq!(report.state, state, "{id}: {}", report.found);
         assert!(report.found.contains(words), "{id}: \"{}\" does not say \"{words}\"", report.found);
-        assert_eq!(report.remedy.is_some(), *state != Unknown, "{id}: what to do");
+        assert_eq!(report.remedy.is_some(), state != State::Unknown, "{id}: what to do");
         seen.insert(id);
     }
     for check in CHECKS {
@@ -341,6 +354,29 @@ fn placements_that_cost_are_found() {
     }
     let crowded = Needs { pinning: Pinning { count: Some(9), ..Pinning::default() }, ..needs() };
     assert_eq!(report(&well(), &crowded, "placement").state, State::Warn);
+}
+
+/// Broken by a check that looks at where shards are and not at where their memory is.
+#[test]
+fn memory_that_is_not_where_the_shards_are_is_found() {
+    for (shards, policy, mebibytes, state, words) in [
+        (&["32", "33"][..], "default", [1, 60], State::Ok, "60.0 MiB on node 1 with 2 shards"),
+        (&["32", "33"], "default", [40, 60], State::Warn, "and shards run on node 1 only"),
+        (&["0", "32"], "interleave:0-1", [50, 50], State::Warn, "on purpose (interleave:0-1)"),
+        (&["0", "32"], "default", [50, 50], State::Ok, "on node 1 with 1 shards"),
+        (&["0", "32"], "default", [90, 10], State::Notice, "less on node 1 than its shards would take"),
+        (&["0-127", "0-127"], "default", [90, 10], State::Ok, "its shards run on any node"),
+    ] {
+        let tree = Layout::two_sockets().build();
+        let look = || report(&tree, &needs(), "numa-memory");
+        assert_eq!(look().state, State::Unknown, "no gateway runs");
+        fixture::gateway(&tree, 900, shards, policy, mebibytes);
+        let report = look();
+        assert_eq!(report.state, state, "{}", report.found);
+        assert!(report.found.contains(words), "{}", report.found);
+        tree.remove("/proc/900/numa_maps");
+        assert_eq!(look().state, State::Unknown, "{}", look().found);
+    }
 }
 
 /// Broken by a guess from files where the machine was asked.
@@ -381,8 +417,8 @@ fn the_handbook_explains_each_check() {
     assert_eq!(headings, all, "the headings of {path} are the checks, in their order");
 }
 
-/// A moment of a machine under traffic, with process 70 as its gateway.
-fn moment(numbers: [u64; 8]) -> live::Sample {
+/// A moment of a machine under traffic, with process 70 as its gateway, whose shards had worked for so many milliseconds.
+fn moment(numbers: [u64; 8], worked_ms: &[u64]) -> live::Sample {
     let [dropped, drops, again, sent, stolen, stopped, migrations, preemptions] = numbers;
     let tree = Tree::new(&[
         ("/proc/net/softnet_stat", &format!("9 {dropped:08x} 0 0\n")),
@@ -396,36 +432,144 @@ fn moment(numbers: [u64; 8]) -> live::Sample {
         ("/proc/70/task/71/sched", &format!("se.nr_migrations      :   {migrations}\n")),
         ("/proc/70/task/71/status", &format!("nonvoluntary_ctxt_switches:\t{preemptions}\n")),
     ]);
+    for (shard, worked_ms) in worked_ms.iter().enumerate() {
+        // Threads are listed by their numbers, which need not be in the order of their shards.
+        let thread = format!("/proc/70/task/{}", if shard == 0 { 71 } else { 90 - shard });
+        tree.put(&format!("{thread}/comm"), &format!("shard-{shard}\n"));
+        tree.put(&format!("{thread}/schedstat"), &format!("{} 5 5\n", worked_ms * 1_000_000));
+        if shard > 0 {
+            tree.put(&format!("{thread}/sched"), "se.nr_migrations : 0\n");
+            tree.put(&format!("{thread}/status"), "nonvoluntary_ctxt_switches:\t0\n");
+        }
+    }
     live::Sample::take(&tree.root(), Some(70))
+}
+
+/// Ten seconds of traffic.
+fn interval(ends: [[u64; 8]; 2], worked_ms: &[u64], told: live::Told) -> live::Interval {
+    let idle = vec![1_000; worked_ms.len()];
+    let worked: Vec<u64> = worked_ms.iter().map(|worked| 1_000 + worked).collect();
+    live::Interval { before: moment(ends[0], &idle), after: moment(ends[1], &worked), seconds: 10, told }
 }
 
 /// Broken by counts since the machine started: only what grows meanwhile is happening.
 #[test]
 fn traffic_is_judged_by_what_grows() {
     let begin = [50, 50, 50, 10_000, 50, 50, 50, 50];
-    let watched = |end: [u64; 8], busy: &[f64]| {
-        let interval =
-            live::Interval { before: moment(begin), after: moment(end), seconds: 10, busy: busy.to_vec() };
-        live::examine(&interval)
+    let watched = |end: [u64; 8], worked_ms: &[u64]| {
+        live::examine(&interval([begin, end], worked_ms, live::Told::default()))
     };
     let mut calm = begin;
     calm[3] += 10_000;
-    for report in watched(calm, &[0.5, 0.52]) {
+    for report in watched(calm, &[5_000, 5_200]) {
         assert_eq!(report.state, State::Ok, "{}: {}", report.id, report.found);
     }
-    let stormy = [51, 52, 550, 20_000, 2_000, 53, 10_050, 30_050];
-    let reports = watched(stormy, &[0.9, 0.1]);
+    let stormy = [51, 52, 550, 20_000, 2_000, 53, 20_050, 30_050];
+    let reports = watched(stormy, &[9_000, 1_000]);
     for report in &reports {
-        let wanted = if report.id == "live-imbalance" { State::Notice } else { State::Warn };
-        assert_eq!(report.state, wanted, "{}: {}", report.id, report.found);
+        assert_eq!(report.state, State::Warn, "{}: {}", report.id, report.found);
         assert!(report.remedy.is_some());
     }
     assert!(reports[0].found.contains("1 packets dropped"), "{}", reports[0].found);
+    let only = reports[0].tune.as_deref();
+    assert_eq!(only, Some("tollgate tune apply --only net.core.netdev_max_backlog"));
     let unseen = live::Interval {
         before: live::Sample::default(),
         after: live::Sample::default(),
         seconds: 1,
-        busy: vec![],
+        told: live::Told::default(),
     };
     assert!(live::examine(&unseen).iter().all(|report| report.state < State::Notice));
+}
+
+/// Broken by advice that has nothing to do with what makes shards uneven.
+#[test]
+fn an_imbalance_is_said_with_what_makes_it() {
+    let calm = [[0; 8]; 2];
+    let by = |by: &str| vec![("0.0.0.0:80".to_owned(), by.to_owned(), "a reason".to_owned())];
+    for (worked_ms, connections, steering, state, words) in [
+        (
+            &[9_000, 1_000][..],
+            vec![9, 1],
+            by("hash"),
+            State::Warn,
+            "10 clients' connections cannot be spread",
+        ),
+        (&[6_000, 3_000], vec![40, 60], by("cpu"), State::Notice, "accept_steering = \"hash\""),
+        (
+            &[2_000, 8_000],
+            vec![30, 70],
+            by("hash"),
+            State::Notice,
+            "shard 1 has 70 of 100 connections, which",
+        ),
+        (&[2_000, 8_000], vec![50, 50], by("hash"), State::Notice, "some of them carry much more"),
+        (&[2_000, 8_000], vec![], vec![], State::Notice, "compare tollgate_shard_accepts_total"),
+        (&[4_000, 5_000], vec![9, 1], by("hash"), State::Ok, ""),
+        (&[300, 1], vec![9, 1], by("hash"), State::Unknown, ""),
+        (&[9_000], vec![9], by("hash"), State::Ok, ""),
+    ] {
+        let said = !steering.is_empty();
+        let reports = live::examine(&interval(calm, worked_ms, live::Told { connections, steering }));
+        let report = reports.into_iter().find(|report| report.id == "live-imbalance").unwrap();
+        assert_eq!(report.state, state, "{}", report.found);
+        assert!(report.remedy.as_deref().unwrap_or_default().contains(words), "{:?}", report.remedy);
+        if said && state > State::Unknown {
+            assert!(
+                report.found.contains("is spread by") && report.found.contains("a reason"),
+                "{}",
+                report.found
+            );
+        }
+    }
+}
+
+/// What `tollgate tune` is told to do by a report: the settings of the machine, put as wanted.
+fn done(tree: &Tree, command: &str) -> usize {
+    let quoted = command.replace("\"combined queues\"", "combined%queues");
+    let mut words = quoted.strip_prefix("tollgate tune apply ").unwrap().split(' ');
+    let (mut parts, mut cpus) = (Vec::new(), vec![0]);
+    while let (Some(option), Some(value)) = (words.next(), words.next()) {
+        match option {
+            "--only" => parts.push(Part::parse_knob(&value.replace('%', " ")).unwrap()),
+            "--cpus" => cpus = parse_list(value).unwrap(),
+            other => panic!("{other}"),
+        }
+    }
+    let root = tree.root();
+    let mut held = journal::Held::wait(&root.path(journal::PLACE)).unwrap();
+    let settings = survey_of(&root, &parts, &cpus);
+    let outcomes = journal::apply(&root, &mut held, &settings, true).unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.applied == journal::Applied::Done), "{outcomes:?}");
+    outcomes.len()
+}
+
+/// Broken by advice to use `tollgate tune` for what it does not have, or for what it has set already, or that does not
+/// help.
+#[test]
+fn what_tune_can_do_is_named_and_helps() {
+    // What these find is of a running process or counted since the machine started, and changes when that begins anew;
+    // and it takes a kernel to move an interrupt that was placed.
+    let later = ["open-files", "locked-memory", "softnet", "interrupts"];
+    let mut tried = HashSet::new();
+    let places = [
+        ("/proc/sys/net/core/netdev_max_backlog", "1000\n"),
+        ("/proc/sys/net/core/netdev_budget", "300\n"),
+        ("/proc/sys/fs/nr_open", "1024\n"),
+    ];
+    for (id, _, _, ailment) in ailments() {
+        let tree = well();
+        places.iter().for_each(|(node, content)| tree.put(node, content));
+        ailment.iter().for_each(|(node, content)| tree.put(node, content));
+        let before = report(&tree, &needs(), id);
+        let Some(command) = &before.tune else { continue };
+        tried.insert(id);
+        assert!(done(&tree, command) > 0, "{id}: {command} has nothing to do");
+        let after = report(&tree, &needs(), id);
+        assert!(after.state < before.state || later.contains(&id), "{id}: {command}: {}", after.found);
+    }
+    for id in ["backlog", "ephemeral-ports", "governor", "huge-pages", "swap", "packet-steering", "conntrack"]
+    {
+        assert!(tried.contains(id), "{id} says nothing of tune");
+    }
 }

@@ -133,3 +133,15 @@ fn two_sockets() {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }
+
+#[test]
+fn memory_is_drawn_beside_the_shards_of_its_node() {
+    let tree = Layout::two_sockets().build();
+    fixture::gateway(&tree, 900, &["32", "33"], "interleave:0-1", [30, 1010]);
+    let held = Held::read(&tree.root(), 900, &Machine::read(&tree.root())).unwrap();
+    let text = "\nmemory of process 900\n  \
+                node 0       30.0 MiB of its own, 1.0 MiB shared with a successor, no shard\n  \
+                node 1     1010.0 MiB of its own, 0.0 MiB shared with a successor, 2 shards\n  \
+                spread over nodes on purpose: interleave:0-1\n";
+    assert_eq!(memory(&held), text);
+}
