@@ -253,7 +253,8 @@ fn nothing_waits(journal: &Journal) -> Result<(), Failure> {
 fn apply(scope: &Scope, confirm_within: Option<Duration>) -> Result<(), Failure> {
     let (root, path) = (scope.place.root(), scope.place.journal());
     let settings = scope.survey()?;
-    nothing_waits(&Journal::read(&path).map_err(incomplete)?)?;
+    let unread = |why: String| incomplete(format!("{why}; nothing was changed"));
+    nothing_waits(&Journal::read(&path).map_err(unread)?)?;
     if !settings.iter().any(|setting| matches!(setting.state, State::Differs { .. })) {
         let text = "everything is as wanted, or left for a reason that `tollgate tune plan` says\n";
         print(scope.place.json, &json!({ "outcomes": [] }), text);

@@ -46,7 +46,7 @@ pub fn gateways(root: &Root) -> Vec<u64> {
     let names = root.list("/proc").unwrap_or_default();
     let pids = names.iter().filter_map(|name| name.parse().ok());
     let has_shards = |pid: &u64| {
-        root.read_trimmed(&format!("/proc/{pid}/comm")).is_ok_and(|name| name == "tollgate")
+        root.read_trimmed(&format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("tollgate"))
             && !shards(root, *pid).is_empty()
     };
     pids.filter(has_shards).collect()

@@ -94,6 +94,7 @@ fn groups_and_mistakes() {
     put(root.path(), JOURNAL, "{");
     let (code, said) = tune(&root, &["apply"]);
     assert!(code == 1 && said.contains("is not a journal of this version"), "{said}");
+    assert!(said.ends_with("; nothing was changed\n"), "{said}");
     assert_eq!(read(&root, SOMAXCONN), "128", "without a journal nothing is changed");
 }
 

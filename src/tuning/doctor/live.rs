@@ -194,7 +194,7 @@ pub const LIVE: &[LiveCheck] = &[
         "a thread that goes to another CPU leaves its caches behind",
         "some microseconds per migration"),
     check("live-preemptions", preemptions,
-        "a shard that has to make room for another thread stands still for a millisecond or more",
+        "a shard that has to make room for another thread stands still for as long as that one runs",
         "a shorter tail"),
     check("live-imbalance", imbalance,
         "the busiest shard decides the tail, and others cannot help it",
@@ -344,7 +344,7 @@ fn imbalance(interval: &Interval) -> Finding {
     }
     let told = &interval.told;
     for (address, by, why) in &told.steering {
-        found.push_str(&format!("; {address} is spread by {by}, for {why}"));
+        found.push_str(&format!("; {address} is spread by {by} ({why})"));
     }
     let state = if reached < REACHED_WARN { State::Warn } else { State::Notice };
     Finding::bad(state, found, against_imbalance(told, busiest))

@@ -203,7 +203,8 @@ pub(super) fn interrupts(scene: &Scene<'_>) -> Finding {
         if !missed.is_empty() {
             return Finding::notice(
                 format!(
-                    "{name} has {queues} receive queues, and shards on CPUs {} get none",
+                    "{name} has {queues} receive queue{}, and shards on CPUs {} get none",
+                    if queues == 1 { "" } else { "s" },
                     print_list(&missed)
                 ),
                 "ask the device for as many queues as there are shards (ethtool -L), if it has them",

@@ -120,13 +120,19 @@ pub(super) fn open_files(scene: &Scene<'_>) -> Finding {
         scene.needs.connections
     );
     if hard < needed {
+        // What a unit asks for is had up to here only.
+        let most = scene.root.number::<u64>("/proc/sys/fs/nr_open");
+        let knobs: &[&str] = match most.is_some_and(|most| most < needed) {
+            true => &["fs.nr_open", "50-tune.conf"],
+            false => &["50-tune.conf"],
+        };
         return Finding::warn(
             format!("at most {hard} open files for a process started from here, and {needs}"),
             format!(
                 "set LimitNOFILE={needed} in the unit (ulimit -Hn in a shell), or lower bounds.connections"
             ),
         )
-        .by(&["fs.nr_open", "50-tune.conf"]);
+        .by(knobs);
     }
     if all < needed {
         let remedy = format!("set fs.file-max to {needed} or more");
