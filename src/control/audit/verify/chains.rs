@@ -77,7 +77,7 @@ impl<'k> Chains<'k> {
                 torn,
                 ("", None, 0),
                 "torn",
-                "the last line is not whole: a full disk or a loss of power tore it, or the end was cut off"
+                "the last line is not whole: a kill, a full disk or a loss of power tore it, or the end was cut off"
                     .to_owned(),
             );
         }
