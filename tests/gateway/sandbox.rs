@@ -6,7 +6,7 @@ use seccompiler::{BpfMap, apply_filter, compile_from_json};
 use serde_json::{Value, json};
 
 use crate::{
-    rig::{Endpoint, Setup, until},
+    rig::{Endpoint, NameServer, Says, Setup, until},
     upgrade::Dynasty,
 };
 
@@ -32,6 +32,11 @@ fn profile() -> BpfMap {
 fn a_whole_life_needs_no_other_system_call() {
     let endpoint = Endpoint::answering("ok");
     let port = endpoint.address.port();
+    // Asked over UDP, and then over TCP, for the answer is said to be too long.
+    let server = NameServer::start();
+    for name in ["pay.test", "localhost"] {
+        server.says(name, Says::Long(vec![endpoint.address.ip()], 1));
+    }
     for driver in ["auto", "epoll"] {
         let setup = Setup::new()
             .shards(2)
@@ -40,12 +45,22 @@ fn a_whole_life_needs_no_other_system_call() {
             .set("log", "rotate_bytes = \"4KiB\"")
             .file("revoked.txt", b"jti:gone\n")
             .text("\n[revocation]\nfile = \"revoked.txt\"\n")
+            .file("audit.key", b"0123456789abcdef0123456789abcdef")
+            .text(
+                "\n[audit]\npath = \"audit.log\"\nkey_file = \"audit.key\"\ncheckpoint = \"100ms\"\n\
+                 anchor = [\"anchors\"]\n",
+            )
+            .text(&format!("\n[resolve]\nservers = [\"{}\"]\nttl_min = \"20ms\"\n", server.address))
+            .text(&format!(
+                "\n[[cluster]]\nname = \"named\"\nendpoints = [{{ address = \"pay.test:{port}\" }}]\n"
+            ))
             .text(&format!(
                 "\n[[cluster]]\nname = \"main\"\nendpoints = [{{ address = \"localhost:{port}\" }}]\n"
             ))
             .keys("")
             .route("all", "/", "main", "limit = [{ by = \"ip\", quota = \"100000/hour\" }]")
-            .route("pay", "/pay", "main", "jwt = \"partners\"");
+            .route("pay", "/pay", "main", "jwt = \"partners\"")
+            .route("audited", "/audited", "named", "audit = true");
         // A filter holds for the thread that asks for it and whatever it starts.
         let confined = thread::spawn(move || {
             apply_filter(&profile()["gateway"]).unwrap();
@@ -59,6 +74,7 @@ fn a_whole_life_needs_no_other_system_call() {
                 assert_eq!(client().get("/x", "").status, 200);
             }
             assert_eq!(client().post("/up", "", &[b'x'; 200_000]).status, 200);
+            until("its name to be resolved", || client().get("/audited", "").status == 200);
             assert_eq!(client().get("/pay", "Authorization: Bearer a.b.c\r\n").status, 401);
         };
         ask(&dynasty);
@@ -68,6 +84,8 @@ fn a_whole_life_needs_no_other_system_call() {
         dynasty.upgrade();
         ask(&dynasty);
         assert_eq!(dynasty.gateway.wait().code(), Some(0), "{}", dynasty.gateway.said().join("\n"));
+        let audit = fs::read_to_string(dynasty.gateway.directory().join("audit.log")).unwrap();
+        assert!(audit.contains("\"outcome\""), "{audit}");
         until("requests to be logged", || fs::read_dir(dynasty.gateway.directory()).unwrap().count() > 3);
     }
 }
