@@ -36,6 +36,11 @@ async fn clusters(State(view): State<Arc<ArcSwap<View>>>) -> Json<Value> {
             "reuses": reuses,
             "dials": dials,
             "reuse_ratio": ratio(reuses, dials),
+            "circuit": view.health.limited(cluster).map(|limited| json!({
+                "limit": limited.limit,
+                "usual_ms": limited.usual_us.map(|us| us / 1e3),
+                "reason": limited.reason,
+            })),
         })
     });
     Json(clusters.collect())
@@ -60,6 +65,7 @@ fn endpoint_view(view: &View, cluster: &Cluster, endpoint: &Endpoint) -> Value {
         "latency_ms": latency_us(endpoint).map(|us| us / 1e3),
         "succeeded": endpoint.meters.sum(|meters| &meters.good),
         "failed": endpoint.meters.sum(|meters| &meters.bad),
+        "reported_share": told.reported_share,
         "ejections": told.ejected,
         "dials": dials,
         "reuse_ratio": ratio(reuses, dials),
@@ -85,7 +91,11 @@ fn ratio(reuses: u64, dials: u64) -> Option<f64> {
 pub(super) fn metrics(out: &mut Out<'_>, view: &View) -> fmt::Result {
     let (mut up, mut load, mut weights, mut latencies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut attempts, mut ejections, mut in_flight) = (Vec::new(), Vec::new(), 0);
+    let mut limits = Vec::new();
     for cluster in view.snapshot.clusters.iter() {
+        if let Some(limited) = view.health.limited(cluster) {
+            limits.push(([("cluster", &*cluster.name)], u64::from(limited.limit)));
+        }
         for endpoint in &cluster.endpoints {
             let labels = [("cluster", &*cluster.name), ("endpoint", &*endpoint.name)];
             up.push((labels, u64::from(endpoint.standing.terms().weight > 0)));
@@ -130,6 +140,11 @@ pub(super) fn metrics(out: &mut Out<'_>, view: &View) -> fmt::Result {
     )?;
     out.counters("tollgate_endpoint_attempts", "Attempts by how they went", &attempts)?;
     out.counters("tollgate_endpoint_ejections", "Times the endpoint was left out", &ejections)?;
+    out.gauges(
+        "tollgate_cluster_limit",
+        "Exchanges that may be in flight at the cluster, where that follows what answers take",
+        &limits,
+    )?;
     // Exchanges come and go while this adds up; what is wrong stays wrong when all is at rest.
     let carried = view.shards.sum(|meters| &meters.carried);
     out.gauge(

@@ -25,6 +25,8 @@ pub struct AnswerHead<'h, 'b> {
     pub connection: ConnectionOptions,
     /// How long the endpoint says it keeps an idle connection, in seconds.
     pub keeps_alive_s: Option<u32>,
+    /// Whether `endpoint-load-metrics` was for the gateway, and goes no further.
+    pub load_is_read: bool,
     asked: Asked,
     version: Version,
 }
@@ -38,6 +40,12 @@ impl AnswerHead<'_, '_> {
     /// Whether the question was a HEAD, whose answer may keep silent about the length.
     pub fn answers_head(&self) -> bool {
         self.asked == Asked::ForHeadOnly
+    }
+
+    /// What the endpoint says of its load, which is for the gateway from now on.
+    pub fn read_load(&mut self) -> impl Iterator<Item = &[u8]> {
+        self.load_is_read = true;
+        self.fields.of_kind(Kind::LoadMetrics)
     }
 
     /// Whether the endpoint keeps the connection open for another request.
@@ -118,6 +126,7 @@ pub fn parse<'h, 'b>(
         announced_length,
         connection,
         keeps_alive_s,
+        load_is_read: false,
         asked,
         version,
     })

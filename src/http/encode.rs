@@ -69,7 +69,7 @@ pub fn request(
     ])?;
     for (kind, name, value) in head.fields.iter() {
         let travels = match kind {
-            Kind::Other | Kind::Authorization => true,
+            Kind::Other | Kind::Authorization | Kind::LoadMetrics => true,
             Kind::Expect => head.expects_continue,
             Kind::ApiKey => additions.api_key == ApiKeyField::PassedOn,
             Kind::ForwardedProto => additions.forwarded == Forwarded::Append,
@@ -148,7 +148,9 @@ pub fn answer(
         );
         let is_ours = !lines.is_empty()
             && (name.eq_ignore_ascii_case("deprecation") || name.eq_ignore_ascii_case("sunset"));
-        if travels && !is_ours && !(head.connection.nominates && head.fields.nominated(name)) {
+        let is_for_us = kind == Kind::LoadMetrics && head.load_is_read;
+        let is_withheld = is_ours || is_for_us || head.connection.nominates && head.fields.nominated(name);
+        if travels && !is_withheld {
             field(out, name.as_bytes(), value)?;
         }
     }

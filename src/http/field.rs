@@ -45,6 +45,8 @@ pub enum Kind {
     ForwardedProto,
     /// `X-Consumer-*`: ours alone; a client's is never passed on.
     Consumer,
+    /// `endpoint-load-metrics`: passed on, unless it is for the gateway.
+    LoadMetrics,
     /// `Tollgate-Delivery`: a promise of ours alone; nobody else's is passed on.
     Delivery,
     /// Spelt with an underscore so that an endpoint may take it for one of the above: never passed on.
@@ -75,6 +77,7 @@ impl Kind {
             (17, b'x') if !is_consumer(name) => (Self::ForwardedProto, b"x-forwarded-proto"),
             (18, b'p') => (Self::HopByHop, b"proxy-authenticate"),
             (19, b'p') => (Self::HopByHop, b"proxy-authorization"),
+            (21, b'e') => (Self::LoadMetrics, b"endpoint-load-metrics"),
             (11.., b'x') => (Self::Consumer, CONSUMER),
             _ => return Self::Other,
         };

@@ -111,6 +111,8 @@ pub struct EndpointMeters {
     pub waits: Counter,
     /// Time until the answer began, in microseconds; a failure counts as slow.
     pub waited_us: Counter,
+    /// Attempts for which no connection could be made.
+    pub unreachable: Counter,
     /// Attempts on a connection made for them.
     pub fresh: Counter,
     /// Attempts on one that had served before.

@@ -14,7 +14,7 @@ use crate::shared::{
 
 use super::{
     auth::{Algorithm, ApiKeys, Key, KeySet},
-    balance::{Balance, Care, Cluster, Ejection, Endpoint, Faults, Trip},
+    balance::{Balance, Care, Cluster, Ejection, Endpoint, Faults, LoadReport, Trip},
     client::TrustedProxies,
     consumer::Consumers,
     headroom::{Ceilings, Priority},
@@ -104,6 +104,8 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
             slow_start_ms: 0,
             panic_percent: 10,
             probe: None,
+            load_report: LoadReport::None,
+            fuse: None,
         },
         connect_timeout_ms: 1_000,
         response_timeout_ms: 15_000,

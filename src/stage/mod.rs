@@ -173,6 +173,7 @@ fn endpoint<'s>(
         facts.step = Step::Balance;
         match none {
             NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
+            NoPermit::AllFull if cluster.is_throttled() => Refusal::new(Code::Overloaded, "circuit"),
             NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
         }
     })

@@ -70,6 +70,12 @@ pub fn view(plan: &Plan) -> Value {
                     "max": format!("{}%", cluster.care.ejection.share_percent),
                 },
                 "health": cluster.care.probe.as_ref().map(probe_view),
+                "load_report": cluster.care.load_report.word(),
+                "circuit": cluster.care.fuse.map(|fuse| json!({
+                    "min": fuse.min,
+                    "max": fuse.max,
+                    "tolerance": format!("{}%", ((fuse.tolerance - 1.0) * 100.0).round()),
+                })),
                 "connect_timeout_ms": cluster.connect_timeout_ms,
                 "response_timeout_ms": cluster.response_timeout_ms,
                 "idle_timeout_ms": cluster.idle_timeout_ms,

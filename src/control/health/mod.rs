@@ -4,10 +4,12 @@
 //! Owns what control knows of every endpoint, by its slot, and what operators ordered. Publishes effective weights and
 //! ceilings (`shared/standing.rs`) and says every change of state once. Never waits for a shard, and no shard for it.
 
+pub mod circuit;
 pub mod estimate;
 pub mod patient;
 pub mod probe;
 mod probes;
+pub mod report;
 #[cfg(test)]
 mod tests;
 pub mod ward;
@@ -33,6 +35,7 @@ use super::view::View;
 
 pub use self::patient::Order;
 use self::{
+    circuit::Circuit,
     patient::Change,
     probes::Probes,
     ward::{Chart, Round},
@@ -55,10 +58,30 @@ pub struct Health {
 struct State {
     looks: u64,
     charts: HashMap<usize, Chart>,
-    /// Of each cluster by name, whether it panics and where its round was.
-    clusters: HashMap<Box<str>, (bool, Option<u64>)>,
+    clusters: HashMap<Box<str>, Ward>,
     /// What was ordered, by cluster and address, so that it outlives an endpoint that goes and comes.
     orders: HashMap<(Box<str>, SocketAddr), Order>,
+}
+
+/// What control knows of a cluster.
+#[derive(Debug, Default)]
+struct Ward {
+    panics: bool,
+    /// Where its round was, if it has one.
+    turn: Option<u64>,
+    /// What limits its exchanges, if they are limited by what answers take.
+    circuit: Option<Circuit>,
+}
+
+/// What there is to say of a limit that follows what answers take.
+#[derive(Debug)]
+pub struct Limited {
+    /// How many exchanges there may be under way now.
+    pub limit: u32,
+    /// What an answer takes while nothing queues, in microseconds, if that is known.
+    pub usual_us: Option<f64>,
+    /// Why the limit is what it is.
+    pub reason: String,
 }
 
 /// What there is to say of one endpoint.
@@ -72,6 +95,8 @@ pub struct Told {
     pub ejected: u64,
     /// What an operator ordered.
     pub order: Order,
+    /// The share of its weight that it has by what it says of its load, if it says that.
+    pub reported_share: Option<f64>,
 }
 
 /// Too many orders.
@@ -99,19 +124,23 @@ impl Health {
         state.looks += 1;
         let fades = state.looks.is_multiple_of(LOOKS_PER_FADE);
         for cluster in snapshot.clusters.iter() {
-            let (panicked, turn) = state.clusters.get(&cluster.name).copied().unwrap_or_default();
+            let mut known = state.clusters.remove(&cluster.name).unwrap_or_default();
             let slots = cluster.endpoints.iter().map(|endpoint| endpoint.slot);
             // Out of the map and back: they are looked at beside each other.
             let mut charts: Vec<(usize, Chart)> =
                 slots.filter_map(|slot| state.charts.remove_entry(&slot)).collect();
             let mut looked: Vec<&mut Chart> = charts.iter_mut().map(|(_, chart)| chart).collect();
-            let findings = ward::look(cluster, &mut looked, Round { now_ms, fades, turn });
+            let was_tripped = known.circuit.as_ref().is_some_and(Circuit::is_tripped);
+            let round = Round { now_ms, fades, turn: known.turn };
+            let findings = ward::look(cluster, &mut looked, &mut known.circuit, round);
             state.charts.extend(charts);
             for (place, change) in &findings.changes {
                 say(cluster, &cluster.endpoints[*place], change);
             }
-            say_panic(cluster, panicked, findings.panics);
-            state.clusters.insert(cluster.name.clone(), (findings.panics, findings.turn));
+            say_panic(cluster, known.panics, findings.panics);
+            say_circuit(cluster, was_tripped, known.circuit.as_ref());
+            (known.panics, known.turn) = (findings.panics, findings.turn);
+            state.clusters.insert(cluster.name.clone(), known);
         }
     }
 
@@ -123,15 +152,26 @@ impl Health {
     /// What there is to say of `endpoint`.
     pub fn tell(&self, cluster: &Cluster, endpoint: &Endpoint) -> Told {
         let state = self.state();
-        let panics = state.clusters.get(&cluster.name).is_some_and(|(panics, _)| *panics);
+        let panics = state.clusters.get(&cluster.name).is_some_and(|known| known.panics);
         let Some(chart) = state.charts.get(&endpoint.slot) else {
             let reason = "it has just become known".to_owned();
-            return Told { state: "up", reason, ejected: 0, order: Order::default() };
+            return Told { state: "up", reason, ejected: 0, order: Order::default(), reported_share: None };
         };
         let offer = ward::offer(cluster, endpoint);
         let streak = endpoint.standing.streak();
-        let (state, reason) = chart.patient.tell(chart.order, offer, streak, panics, now_ms());
-        Told { state, reason, ejected: chart.patient.ejected, order: chart.order }
+        let (state, mut reason) = chart.patient.tell(chart.order, offer, streak, panics, now_ms());
+        if let Some(says) = chart.report.words() {
+            reason = format!("{reason}; {says}");
+        }
+        let (ejected, reported_share) = (chart.patient.ejected, chart.report.share());
+        Told { state, reason, ejected, order: chart.order, reported_share }
+    }
+
+    /// What there is to say of the limit of `cluster` that follows what answers take, if it has one.
+    pub fn limited(&self, cluster: &Cluster) -> Option<Limited> {
+        let state = self.state();
+        let circuit = state.clusters.get(&cluster.name)?.circuit.as_ref()?;
+        Some(Limited { limit: circuit.limit(), usual_us: circuit.usual_us(), reason: circuit.words() })
     }
 
     /// Has `change` done to what is ordered of `endpoint`; in force when this returns.
@@ -214,6 +254,19 @@ fn say_panic(cluster: &Cluster, before: bool, now: bool) {
             tracing::warn!("cluster \"{}\": too few endpoints are well, all are used", cluster.name);
         }
         (true, false) => tracing::info!("cluster \"{}\": enough endpoints are well again", cluster.name),
+        _ => {}
+    }
+}
+
+fn say_circuit(cluster: &Cluster, before: bool, circuit: Option<&Circuit>) {
+    let Some(circuit) = circuit else { return };
+    let (name, limit) = (&cluster.name, circuit.limit());
+    match (before, circuit.is_tripped()) {
+        (false, true) => {
+            let why = circuit.words();
+            tracing::warn!("cluster \"{name}\": no more than {limit} requests are under way at once: {why}");
+        }
+        (true, false) => tracing::info!("cluster \"{name}\": answers take as long as usual again"),
         _ => {}
     }
 }

@@ -66,7 +66,7 @@ impl Health {
     /// Asks `endpoint`; what it answers counts with the next look. Waits for it.
     fn probe(&self, cluster: &Cluster, endpoint: &Endpoint) {
         let Some(probe) = &cluster.care.probe else { return };
-        let answer = probe::ask(probe, endpoint.address, &endpoint.name);
+        let answer = probe::ask(probe, cluster.care.load_report, endpoint.address, &endpoint.name);
         if let Some(chart) = self.state().charts.get_mut(&endpoint.slot) {
             chart.answer = Some(answer);
         }

@@ -3,14 +3,14 @@
 use crate::{
     shared::standing::{UNBOUNDED, WEIGHT_UNIT},
     stage::{
-        balance::{self, Care, Ejection, Finding, Permit, Probe, Question, Wish},
+        balance::{self, Care, Ejection, Finding, LoadReport, Permit, Probe, Question, Wish},
         fixture,
         retry::Cause,
         snapshot::Snapshot,
     },
 };
 
-use super::{patient::Patient, *};
+use super::{patient::Patient, probe::Said, *};
 
 /// A cluster that is looked after.
 struct Clinic {
@@ -27,6 +27,8 @@ impl Clinic {
             slow_start_ms: 0,
             panic_percent: 10,
             probe: None,
+            load_report: LoadReport::None,
+            fuse: None,
         };
         care(&mut cluster.care);
         let snapshot = Snapshot { clusters: [cluster].into(), ..fixture::snapshot(Vec::new()) };
@@ -65,7 +67,7 @@ impl Clinic {
         let (cluster, state) = (self.cluster(), self.health.state());
         let endpoint = &cluster.endpoints[place];
         let chart = &state.charts[&endpoint.slot];
-        let panics = state.clusters[&cluster.name].0;
+        let panics = state.clusters[&cluster.name].panics;
         let offer = ward::offer(cluster, endpoint);
         chart.patient.tell(chart.order, offer, endpoint.standing.streak(), panics, self.now_ms)
     }
@@ -159,7 +161,8 @@ fn in_a_panic_all_are_used_but_for_those_an_operator_drained() {
     let mut clinic = Clinic::new(&[1, 1, 1], |care| care.probe = Some(probe.clone()));
     let say = |clinic: &mut Clinic, place: usize, answer: Result<&str, &str>| {
         let slot = clinic.cluster().endpoints[place].slot;
-        let answer = answer.map(str::to_owned).map_err(str::to_owned);
+        let answer = answer.map(|words| Said { words: words.to_owned(), percent: None });
+        let answer = answer.map_err(str::to_owned);
         clinic.health.state().charts.get_mut(&slot).unwrap().answer = Some(answer);
         clinic.pass(100);
     };

@@ -5,13 +5,16 @@
 //! argument.
 
 use crate::{
-    shared::standing::Standing,
+    shared::{counter::Counter, meters::EndpointMeters, standing::Standing},
     stage::balance::{self, Balance, Cluster, Endpoint},
 };
 
 use super::{
+    circuit::{self, Circuit, Tally},
     estimate,
     patient::{Change, Counts, Offer, Order, Patient, Rate, in_a_row},
+    probe::Said,
+    report::Report,
 };
 
 /// What control knows of one endpoint, beside its place in the snapshot.
@@ -22,7 +25,9 @@ pub struct Chart {
     /// What an operator ordered.
     pub order: Order,
     /// What the last probe found, until the next look.
-    pub answer: Option<Result<String, String>>,
+    pub answer: Option<Result<Said, String>>,
+    /// What it says of its load.
+    pub report: Report,
     estimate: estimate::Reading,
 }
 
@@ -30,7 +35,13 @@ impl Chart {
     /// One for `endpoint`.
     pub fn new(endpoint: &Endpoint, order: Order, now_ms: u64, is_newcomer: bool) -> Self {
         let patient = Patient::new(counts(endpoint), now_ms, is_newcomer);
-        Self { patient, order, answer: None, estimate: estimate::Reading::of(endpoint) }
+        Self {
+            patient,
+            order,
+            answer: None,
+            report: Report::default(),
+            estimate: estimate::Reading::of(endpoint),
+        }
     }
 }
 
@@ -76,7 +87,12 @@ pub struct Findings {
 const RATE_ATTEMPTS_MIN: f64 = 50.0;
 
 /// Looks at `cluster`, whose endpoints have these `charts`, in order.
-pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findings {
+pub fn look(
+    cluster: &Cluster,
+    charts: &mut [&mut Chart],
+    circuit: &mut Option<Circuit>,
+    round: Round,
+) -> Findings {
     let Round { now_ms, fades, turn } = round;
     let care = &cluster.care;
     let mut findings = Findings::default();
@@ -88,7 +104,12 @@ pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findi
             endpoint.standing.settle_estimate(endpoint.standing.estimate_us(), 0);
         }
         let probed = match (&care.probe, chart.answer.take()) {
-            (Some(probe), Some(answer)) => chart.patient.probed(answer, probe, now_ms),
+            (Some(probe), Some(answer)) => {
+                if let Ok(Said { percent: Some(percent), .. }) = &answer {
+                    chart.report.note_percent(*percent, now_ms);
+                }
+                chart.patient.probed(answer.map(|said| said.words), probe, now_ms)
+            }
             (Some(_), None) => None,
             (None, _) => {
                 chart.patient.forget_probes();
@@ -96,6 +117,10 @@ pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findi
             }
         };
         findings.changes.extend([due, probed].into_iter().flatten().map(|change| (place, change)));
+        if let Some(permille) = endpoint.standing.take_report() {
+            chart.report.note_load(permille, now_ms);
+        }
+        chart.report.advance(care.load_report, now_ms);
         if fades {
             endpoint.load.fade();
         }
@@ -105,9 +130,17 @@ pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findi
     }
     eject(cluster, charts, now_ms, &mut findings.changes);
     findings.panics = panics(cluster, charts);
-    for (endpoint, chart) in cluster.endpoints.iter().zip(charts.iter()) {
+    let terms = cluster.endpoints.iter().zip(charts.iter()).map(|(endpoint, chart)| {
         let (weight, ceiling) =
             chart.patient.terms(chart.order, offer(cluster, endpoint), findings.panics, now_ms);
+        (if findings.panics { weight } else { chart.report.of(weight) }, ceiling)
+    });
+    let (weights, mut ceilings): (Vec<u32>, Vec<u32>) = terms.unzip();
+    if let Some(limit) = limit(cluster, circuit) {
+        let shares = circuit::shares(limit, &weights);
+        ceilings.iter_mut().zip(shares).for_each(|(ceiling, share)| *ceiling = share.min(*ceiling));
+    }
+    for (endpoint, (weight, ceiling)) in cluster.endpoints.iter().zip(weights.into_iter().zip(ceilings)) {
         endpoint.standing.publish(weight, ceiling);
         // Its failures were looked at, and what follows from them is published.
         if endpoint.standing.acquit() {
@@ -119,6 +152,24 @@ pub fn look(cluster: &Cluster, charts: &mut [&mut Chart], round: Round) -> Findi
         findings.turn = balance::round(&cluster.endpoints);
     }
     findings
+}
+
+/// How many exchanges there may be under way at `cluster`, if that is limited by what answers take.
+fn limit(cluster: &Cluster, circuit: &mut Option<Circuit>) -> Option<u32> {
+    let Some(fuse) = cluster.care.fuse else {
+        *circuit = None;
+        return None;
+    };
+    let sum = |of: fn(&EndpointMeters) -> &Counter| -> u64 {
+        cluster.endpoints.iter().map(|endpoint| endpoint.meters.sum(of)).sum()
+    };
+    let tally = Tally {
+        waits: sum(|meters| &meters.waits),
+        waited_us: sum(|meters| &meters.waited_us),
+        unreachable: sum(|meters| &meters.unreachable),
+    };
+    let in_flight = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.load.in_flight())).sum();
+    Some(circuit.get_or_insert_with(|| Circuit::new(fuse, tally)).look(fuse, tally, in_flight))
 }
 
 /// Leaves out those that fail, worst first, as long as not too many are.

@@ -17,7 +17,9 @@ use crate::{
         scan::{HeadScan, Scan},
     },
     shared::record::Delivery,
+    shared::standing::Standing,
     stage::{
+        balance,
         retry::{Answered, Cause},
         termination::Termination,
     },
@@ -60,6 +62,8 @@ pub(super) struct Download<'a, 's> {
     pub(super) response_timeout_ms: u64,
     /// Who says whether the client gets this answer; without it, it does.
     pub(super) again: Option<&'a Again<'a, 's>>,
+    /// Who is told what the endpoint says of its load, if anybody is.
+    pub(super) reported_to: Option<&'a Standing>,
     /// With the client, which has to take it.
     pub(super) patience: Patience,
 }
@@ -150,8 +154,13 @@ impl Download<'_, '_> {
         let exchange = self.exchange;
         exchange.answered_us.set(self.shard.clock.recent().monotonic_us);
         let mut storage = Storage::new();
-        let head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
+        let mut head = answer::parse(&self.block.unread()[..head_bytes], exchange.asked, &mut storage)
             .map_err(|error| Cause::Invalid(error.0))?;
+        if let Some(standing) = self.reported_to
+            && let Some(permille) = head.read_load().find_map(balance::utilization)
+        {
+            standing.report(permille);
+        }
         if let (Some(again), true) = (self.again, request_finished)
             && again.is_wanted(head.status)
         {

@@ -15,7 +15,7 @@ use std::{
 use crate::{
     base::block::Block,
     stage::{
-        balance::{self, Cluster, Endpoint, Finding},
+        balance::{self, Cluster, Endpoint, Finding, LoadReport},
         refusal::{Code, Refusal},
         retry::{Answered, Carrier, Cause, Failure, Sent},
         termination::Termination,
@@ -112,8 +112,14 @@ impl<'s> Attempt<'_, 's> {
             Sending::Done | Sending::Closed => {
                 let is_closed = sending == Sending::Closed;
                 let socket = lease.socket();
-                let messages =
-                    self.exchange_messages(downstream, upload, request, &mut block, socket, is_closed);
+                let messages = self.exchange_messages(
+                    downstream,
+                    upload,
+                    request,
+                    &mut block,
+                    (socket, endpoint),
+                    is_closed,
+                );
                 (messages.await, Sent::Something)
             }
         };
@@ -197,7 +203,7 @@ impl<'s> Attempt<'_, 's> {
         upload: &mut Upload,
         request: &mut Block,
         block: &mut Block,
-        upstream: &Socket,
+        (upstream, endpoint): (&Socket, &Endpoint),
         endpoint_closed: bool,
     ) -> Transfer {
         let shard = self.shard;
@@ -215,6 +221,7 @@ impl<'s> Attempt<'_, 's> {
             out: request,
             response_timeout_ms: stall_ms,
             again,
+            reported_to: (self.cluster.care.load_report == LoadReport::Orca).then_some(&*endpoint.standing),
             patience: Patience::with_client(&self.exchange.snapshot.timeouts),
         };
         let answer = download.run(|| finished.get());

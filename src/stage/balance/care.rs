@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::LoadReport;
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Care {
@@ -13,6 +15,21 @@ pub struct Care {
     pub panic_percent: u64,
     /// How endpoints are asked whether they are well, if they are.
     pub probe: Option<Probe>,
+    /// Where endpoints say how loaded they are.
+    pub load_report: LoadReport,
+    /// Within what the exchanges under way are limited by what answers take, if they are.
+    pub fuse: Option<Fuse>,
+}
+
+/// The bounds of a limit that follows what answers take; see `control/health/circuit.rs`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fuse {
+    /// The limit is never less, at all endpoints together.
+    pub min: u32,
+    /// And never more.
+    pub max: u32,
+    /// How many times what is usual an answer may take before the limit shrinks; at least one.
+    pub tolerance: f64,
 }
 
 /// When an endpoint is left out, besides failures in a row (`Trip`).

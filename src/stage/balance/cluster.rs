@@ -90,7 +90,17 @@ pub struct Endpoint {
 impl Cluster {
     /// Whether all endpoints can have as many in flight as they may.
     pub fn is_bounded(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.in_flight_max < UNBOUNDED)
+        self.care.fuse.is_some() || self.endpoints.iter().all(|endpoint| endpoint.in_flight_max < UNBOUNDED)
+    }
+}
+
+impl Cluster {
+    /// Whether what answers take lets it have fewer in flight than it may.
+    #[cold]
+    pub fn is_throttled(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        self.care.fuse.is_some()
+            && endpoints.any(|endpoint| endpoint.standing.terms().ceiling < endpoint.in_flight_max)
     }
 }
 

@@ -12,13 +12,15 @@ mod experience;
 mod hash;
 mod latency;
 mod least_connections;
+mod load_report;
 mod random;
 mod round_robin;
 
 pub use affinity::{HashBy, affinity};
-pub use care::{Care, Ejection, Probe, Question};
+pub use care::{Care, Ejection, Fuse, Probe, Question};
 pub use cluster::{Cluster, Endpoint, Permit};
 pub use experience::{Fault, Faults, Finding, Trip, note};
+pub use load_report::{AgentSaid, LoadReport, agent, utilization};
 pub use round_robin::{first_turn, round};
 
 use candidates::{Candidate, Trust};
