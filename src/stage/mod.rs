@@ -34,7 +34,7 @@ use crate::{
 
 use self::{
     auth::{Caller, TokenCache},
-    balance::{Cluster, NoPermit, Permit, Wish},
+    balance::{Cluster, NoPermit, Permit, Warm, Wish},
     destination::PARTS,
     headroom::Headroom,
     limit::{Admission, Place, Scratch, Standings},
@@ -54,6 +54,8 @@ pub struct Desk {
     pub standings: Standings,
     /// Room for what limits claim.
     pub scratch: Scratch,
+    /// To whom the shard has connections that are idle.
+    pub warm: Warm,
     /// Spreads ties.
     pub rng: fastrand::Rng,
 }
@@ -67,6 +69,7 @@ impl Desk {
             revoked,
             standings: Standings::default(),
             scratch: Scratch::default(),
+            warm: Warm::default(),
             rng,
         }
     }
@@ -169,14 +172,16 @@ fn endpoint<'s>(
     desk: &mut Desk,
     facts: &mut Facts<'s>,
 ) -> Result<Permit<'s>, Refusal> {
-    balance::pick(cluster, Wish { affinity, skip: None }, &mut desk.rng).map_err(|none| {
-        facts.step = Step::Balance;
-        match none {
-            NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
-            NoPermit::AllFull if cluster.is_throttled() => Refusal::new(Code::Overloaded, "circuit"),
-            NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
-        }
-    })
+    balance::pick(cluster, Wish { affinity, skip: None, warm: Some(&desk.warm) }, &mut desk.rng).map_err(
+        |none| {
+            facts.step = Step::Balance;
+            match none {
+                NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
+                NoPermit::AllFull if cluster.is_throttled() => Refusal::new(Code::Overloaded, "circuit"),
+                NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
+            }
+        },
+    )
 }
 
 /// The part of [`decide`] that takes nothing: which route, whose request, whether it is permitted.

@@ -68,7 +68,8 @@ fn an_agent_says_what_it_wants() {
         })
     };
     let endpoints = [agent("up 25%\n"), agent("drain"), agent("down"), agent("no agent")];
-    let lines = "load_report = \"agent\"\nhealth = { probe = \"http\", path = \"/agent\", interval = \"100ms\" }";
+    let lines =
+        "load_report = \"agent\"\nhealth = { probe = \"http\", path = \"/agent\", interval = \"100ms\" }";
     let gateway = behind(&endpoints, lines).start();
     let weight = |place| endpoint(&gateway, place)["effective_weight"].as_f64().unwrap();
     until("all to be known", || (0..4).map(weight).eq([0.25, 0.0, 0.0, 1.0]));
@@ -83,5 +84,8 @@ fn an_agent_needs_a_probe() {
     let directory = behind(&[Endpoint::answering("a")], "load_report = \"agent\"").write();
     let output = tollgate(directory.path(), &["check", "tollgate.toml"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("load_report") && said.contains("http probes"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("load_report") && said.contains("http probes"),
+        "{said}"
+    );
 }

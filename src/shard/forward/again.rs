@@ -105,8 +105,9 @@ impl<'a, 's> Again<'a, 's> {
     }
 
     fn pick(&self, skip: Option<&Endpoint>) -> Option<Permit<'s>> {
-        let wish = Wish { skip, affinity: self.affinity };
-        balance::pick(self.cluster, wish, &mut self.shard.desk.borrow_mut().rng).ok()
+        let desk = &mut *self.shard.desk.borrow_mut();
+        let wish = Wish { skip, affinity: self.affinity, warm: Some(&desk.warm) };
+        balance::pick(self.cluster, wish, &mut desk.rng).ok()
     }
 
     fn is_affordable(&self, occasion: Occasion) -> bool {

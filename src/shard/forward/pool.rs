@@ -100,23 +100,24 @@ impl Pools {
         for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
             known[endpoint.slot] = true;
         }
-        for (pool, _) in self.0.iter_mut().zip(known).filter(|(_, known)| !known) {
+        let unknown = self.0.iter_mut().enumerate().zip(known).filter(|(_, known)| !known);
+        for ((slot, pool), _) in unknown {
             pool.idle.clear();
             pool.spares = None;
-            pool.count(shard);
+            pool.count(slot, shard);
         }
     }
 
     /// Leaves to all shards what this one has not used for a tick.
     pub(in super::super) fn share(&mut self, shard: &Shard, now_ms: u64) {
-        for pool in &mut self.0 {
+        for (slot, pool) in self.0.iter_mut().enumerate() {
             pool.was_busy = std::mem::take(&mut pool.ends) >= BUSY_ENDS;
             let count = pool.idle.iter().take_while(|idle| idle.since_ms + OWN_MS <= now_ms).count();
             if let (1.., Some(spares)) = (count, &pool.spares)
                 && spares.capacity() > 0
             {
                 pool.idle.drain(..count).for_each(|idle| leave(idle, spares, now_ms));
-                pool.count(shard);
+                pool.count(slot, shard);
             }
         }
     }
@@ -124,9 +125,9 @@ impl Pools {
     /// Closes what has been idle too long or was closed by its peer. The spares of each endpoint are looked at by one
     /// of the shards.
     pub(in super::super) fn retire(&mut self, shard: &Shard, now_ms: u64) {
-        for pool in &mut self.0 {
+        for (slot, pool) in self.0.iter_mut().enumerate() {
             pool.idle.retain(|idle| idle.is_good(now_ms));
-            pool.count(shard);
+            pool.count(slot, shard);
         }
         let (snapshot, shards) = (shard.in_force.current(), shard.meters.shards());
         for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
@@ -138,9 +139,9 @@ impl Pools {
 
     /// Closes everything.
     pub(in super::super) fn clear(&mut self, shard: &Shard) {
-        for pool in &mut self.0 {
+        for (slot, pool) in self.0.iter_mut().enumerate() {
             pool.idle.clear();
-            pool.count(shard);
+            pool.count(slot, shard);
         }
         let snapshot = shard.in_force.current();
         let endpoints = snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints);
@@ -149,9 +150,12 @@ impl Pools {
 }
 
 impl Pool {
-    /// Brings the cluster's gauge up to date.
-    fn count(&mut self, shard: &Shard) {
+    /// Brings the cluster's gauge up to date, and what balancing knows of this pool, that of the endpoint with `slot`.
+    fn count(&mut self, slot: usize, shard: &Shard) {
         let (idle, counted) = (self.idle.len(), std::mem::replace(&mut self.counted, self.idle.len()));
+        if (idle > 0) != (counted > 0) {
+            shard.desk.borrow_mut().warm.set(slot, idle > 0);
+        }
         if let Some(meters) = &self.meters {
             let gauge = &meters.of(shard.index).connections_idle;
             gauge.add(idle as u64);
@@ -236,7 +240,7 @@ impl<'s> Lease<'s> {
             let mut pools = shard.pools.borrow_mut();
             let pool = &mut pools.0[endpoint.slot];
             let found = pool.take(look, now_ms);
-            pool.count(shard);
+            pool.count(endpoint.slot, shard);
             found
         };
         let meters = cluster.meters.of(shard.index);
@@ -313,7 +317,7 @@ impl<'s> Lease<'s> {
         let is_needed = !is_shared || pool.was_busy || pool.ends >= BUSY_ENDS;
         if is_needed && pool.idle.len() < cluster.idle_max {
             pool.idle.push(idle);
-            pool.count(shard);
+            pool.count(endpoint.slot, shard);
         } else if is_shared {
             leave(idle, &endpoint.spares, since_ms);
         }

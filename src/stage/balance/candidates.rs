@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::shared::load::Seen;
 
-use super::{Endpoint, NoPermit};
+use super::{Endpoint, NoPermit, Warm};
 
 /// Endpoints up to which all of them are looked at. Beyond it two choices are nearly as good, and the cost of a choice
 /// does not grow with the cluster.
@@ -52,6 +52,8 @@ impl<'s> Candidate<'s> {
 pub(super) struct Candidates<'s, 'w> {
     pub(super) endpoints: &'s [Endpoint],
     pub(super) skip: Option<&'w Endpoint>,
+    /// Who is preferred among equals.
+    pub(super) warm: Option<&'w Warm>,
     pub(super) trust: Trust,
 }
 
@@ -73,7 +75,7 @@ impl<'s> Candidates<'s, '_> {
         self.all_weighed().filter_map(|(endpoint, weight, ceiling)| look(endpoint, weight, ceiling))
     }
 
-    /// The least by `order`; one of them by chance if several are.
+    /// The least by `order`; if several are, one with a connection that waits for it, and of those one by chance.
     pub(super) fn least(
         self,
         order: impl Fn(&Candidate<'_>, &Candidate<'_>) -> Ordering,
@@ -85,16 +87,24 @@ impl<'s> Candidates<'s, '_> {
         for candidate in candidates {
             match order(&candidate, &best) {
                 Ordering::Less => (best, equals) = (candidate, 1),
-                Ordering::Equal => {
-                    equals += 1;
-                    if rng.u32(0..equals) == 0 {
-                        best = candidate;
+                Ordering::Equal => match self.is_warm(&candidate).cmp(&self.is_warm(&best)) {
+                    Ordering::Less => {}
+                    Ordering::Greater => (best, equals) = (candidate, 1),
+                    Ordering::Equal => {
+                        equals += 1;
+                        if rng.u32(0..equals) == 0 {
+                            best = candidate;
+                        }
                     }
-                }
+                },
                 Ordering::Greater => {}
             }
         }
         Some(best)
+    }
+
+    fn is_warm(&self, candidate: &Candidate<'_>) -> bool {
+        self.warm.is_some_and(|warm| warm.has(candidate.endpoint))
     }
 
     /// The lesser by `order` of two that are drawn by weight. Of all when those two are full.
@@ -145,6 +155,6 @@ fn look(endpoint: &Endpoint, weight: u32, ceiling: u32) -> Option<Candidate<'_>>
 /// Why there was no candidate.
 #[cold]
 pub(super) fn why_none(endpoints: &[Endpoint], skip: Option<&Endpoint>) -> NoPermit {
-    let all = Candidates { endpoints, skip, trust: Trust::Anyone };
+    let all = Candidates { endpoints, skip, warm: None, trust: Trust::Anyone };
     if all.all_weighed().next().is_some() { NoPermit::AllFull } else { NoPermit::NoEndpoint }
 }

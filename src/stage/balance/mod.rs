@@ -15,6 +15,7 @@ mod least_connections;
 mod load_report;
 mod random;
 mod round_robin;
+mod warm;
 
 pub use affinity::{HashBy, affinity};
 pub use care::{Care, Ejection, Fuse, Probe, Question};
@@ -22,6 +23,7 @@ pub use cluster::{Cluster, Endpoint, Permit};
 pub use experience::{Fault, Faults, Finding, Trip, note};
 pub use load_report::{AgentSaid, LoadReport, agent, utilization};
 pub use round_robin::{first_turn, round};
+pub use warm::Warm;
 
 use candidates::{Candidate, Trust};
 
@@ -68,6 +70,8 @@ pub struct Wish<'a> {
     pub skip: Option<&'a Endpoint>,
     /// Whom the request is for; see [`affinity`]. Chosen otherwise when absent.
     pub affinity: Option<u64>,
+    /// Who is preferred among equals.
+    pub warm: Option<&'a Warm>,
 }
 
 /// Why no endpoint takes the exchange.
@@ -118,7 +122,8 @@ fn choose<'s>(
     trust: Trust,
     rng: &mut fastrand::Rng,
 ) -> Option<Candidate<'s>> {
-    let all = candidates::Candidates { endpoints: &cluster.endpoints, skip: wish.skip, trust };
+    let all =
+        candidates::Candidates { endpoints: &cluster.endpoints, skip: wish.skip, warm: wish.warm, trust };
     match (&cluster.balance, wish.affinity) {
         (Balance::Hash(_), Some(affinity)) => hash::choose(all, affinity),
         (Balance::LeastConnections | Balance::Hash(_), _) => least_connections::choose(all, rng),
