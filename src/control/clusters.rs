@@ -36,6 +36,7 @@ async fn clusters(State(view): State<Arc<ArcSwap<View>>>) -> Json<Value> {
             "reuses": reuses,
             "dials": dials,
             "reuse_ratio": ratio(reuses, dials),
+            "queued": cluster.queue.as_ref().map_or(0, |queue| queue.places.taken()),
             "circuit": view.health.limited(cluster).map(|limited| json!({
                 "limit": limited.limit,
                 "usual_ms": limited.usual_us.map(|us| us / 1e3),
@@ -91,8 +92,12 @@ fn ratio(reuses: u64, dials: u64) -> Option<f64> {
 pub(super) fn metrics(out: &mut Out<'_>, view: &View) -> fmt::Result {
     let (mut up, mut load, mut weights, mut latencies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut attempts, mut ejections, mut in_flight) = (Vec::new(), Vec::new(), 0);
-    let mut limits = Vec::new();
+    let (mut limits, mut queue_waits) = (Vec::new(), Vec::new());
     for cluster in view.snapshot.clusters.iter() {
+        if cluster.queue.is_some() {
+            let waits = cluster.meters.sum(|meters| &meters.queue_waits);
+            queue_waits.push(([("cluster", &*cluster.name)], waits));
+        }
         if let Some(limited) = view.health.limited(cluster) {
             limits.push(([("cluster", &*cluster.name)], u64::from(limited.limit)));
         }
@@ -145,6 +150,8 @@ pub(super) fn metrics(out: &mut Out<'_>, view: &View) -> fmt::Result {
         "Exchanges that may be in flight at the cluster, where that follows what answers take",
         &limits,
     )?;
+    let help = "Requests that waited for an endpoint of the cluster to have room";
+    out.counters("tollgate_cluster_queue_waits", help, &queue_waits)?;
     // Exchanges come and go while this adds up; what is wrong stays wrong when all is at rest.
     let carried = view.shards.sum(|meters| &meters.carried);
     out.gauge(

@@ -60,7 +60,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) {
         }
         if rounds.is_behind {
             monoio::time::sleep(CATCHING_UP).await;
-        } else if shard.in_force.current().hedges {
+        } else if shard.in_force.current().is_fine {
             for _ in 0..FINE_TICKS {
                 monoio::time::sleep(TICK / FINE_TICKS).await;
                 rounds.sweep(shard);
@@ -85,6 +85,7 @@ impl Rounds {
     /// Ends the waits whose time is up.
     fn sweep(&mut self, shard: &Shard) {
         let now_ms = shard.clock.now().monotonic_ms();
+        shard.lines.look(now_ms);
         self.is_behind = shard.watches.sweep(now_ms, &mut self.overdue);
         for place in self.overdue.drain(..) {
             drop(shard.lobby.leave(place));

@@ -13,6 +13,7 @@ mod exchange;
 mod forward;
 mod housekeeping;
 mod in_force;
+mod line;
 mod listed;
 mod lobby;
 mod patience;
@@ -66,6 +67,7 @@ use self::{
     buffers::Buffers,
     forward::pool::Pools,
     in_force::{InForce, Taken},
+    line::Lines,
     lobby::Lobby,
     queue::Queue,
     ring::Ring,
@@ -137,6 +139,8 @@ struct Shard {
     servers: Servers,
     /// Requests that wait while the shard is full.
     queue: Queue,
+    /// Those who wait in front of clusters.
+    lines: Lines,
     /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
     connections: Cell<usize>,
     connections_max: usize,
@@ -240,6 +244,7 @@ impl Shard {
             lobby: Lobby::default(),
             servers: Servers::default(),
             queue: Queue::default(),
+            lines: Lines::default(),
             connections: Cell::new(0),
             connections_max: plan.connections_max,
             farewells: Cell::new(0),

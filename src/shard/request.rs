@@ -17,8 +17,9 @@ use crate::{
     shared::record::Delivery,
     stage::{
         self, Request, Step,
-        balance::Permit,
+        balance::{Cluster, Permit},
         headroom::{Headroom, Priority},
+        limit::Place,
         refusal::{Code, Refusal},
         snapshot::Snapshot,
         termination::Termination,
@@ -33,6 +34,7 @@ use super::{
     exchange::{Exchange, RequestId, place},
     forward,
     housekeeping::TICK_MS,
+    line::{Call, Line},
     queue::Turn,
     respond,
 };
@@ -98,6 +100,11 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
         shard.queue.note_finished();
     }
     shard.queue.call_next(&snapshot.ceilings, shard.meters().in_flight.get());
+    if let Some((cluster, _)) = outcome.endpoint
+        && cluster.queue.is_some()
+    {
+        shard.lines.call_first(cluster.index);
+    }
     if outcome.delivery == Delivery::NotSent {
         exchange.facts.admission.refund(shard.clock.recent());
     }
@@ -154,10 +161,16 @@ async fn consider<'s>(
     if let Some(block) = &mut downstream.block {
         block.consume(exchange.head_bytes);
     }
-    let mut has_waited = false;
+    let (mut has_waited, mut in_line) = (false, None::<InLine<'_>>);
     loop {
         match decide(shard, snapshot, downstream, exchange) {
-            Ok(Verdict::Passes(passage)) => return Ok(passage),
+            Ok(Verdict::Passes(passage)) => {
+                if let Some(place) = in_line {
+                    // There may be room for more than one.
+                    place.line.call_first();
+                }
+                return Ok(passage);
+            }
             Ok(Verdict::BodyFirst) => {
                 if std::mem::take(&mut exchange.was_called) {
                     // Its body may take a while. The place is the next one's, and this one may wait again.
@@ -166,14 +179,61 @@ async fn consider<'s>(
                 }
                 body_ahead::collect(shard, exchange, downstream).await?;
             }
-            Err(refusal) if has_waited || !is_worth_waiting(shard, snapshot, exchange) => {
-                return Err(Absence::Refused(refusal));
-            }
-            Err(_) => {
-                has_waited = true;
-                wait_for_turn(shard, snapshot, downstream, exchange).await?;
+            Err(refusal) => {
+                if let Some(cluster) = full_cluster(snapshot, exchange) {
+                    let Some(place) = in_line.take().or_else(|| InLine::enter(shard, cluster)) else {
+                        return Err(Absence::Refused(refusal));
+                    };
+                    match place.wait(downstream).await {
+                        Call::Try => in_line = Some(place.called()),
+                        Call::TooLate => return Err(Absence::Refused(refusal)),
+                        Call::Left => return Err(Absence::ClientGoneInQueue),
+                    }
+                    // They are taken again with the next try.
+                    exchange.facts.places = [const { None }; 2];
+                } else if has_waited || !is_worth_waiting(shard, snapshot, exchange) {
+                    return Err(Absence::Refused(refusal));
+                } else {
+                    has_waited = true;
+                    wait_for_turn(shard, snapshot, downstream, exchange).await?;
+                }
             }
         }
+    }
+}
+
+/// The cluster whose endpoints were full, if requests may wait for them.
+fn full_cluster<'s>(snapshot: &'s Snapshot, exchange: &Exchange<'_>) -> Option<&'s Cluster> {
+    let place = exchange.facts.full.filter(|_| exchange.facts.step == Step::Balance)?;
+    snapshot.clusters.get(usize::from(place)).filter(|cluster| cluster.queue.is_some())
+}
+
+/// A request that waits for an endpoint, with its place among those who may.
+struct InLine<'s> {
+    line: Rc<Line>,
+    _place: Place<'s>,
+    until_ms: u64,
+    was_called: bool,
+}
+
+impl<'s> InLine<'s> {
+    /// `None` when as many wait as may.
+    fn enter(shard: &Shard, cluster: &'s Cluster) -> Option<Self> {
+        let queue = cluster.queue.as_ref()?;
+        let place = queue.places.take()?;
+        cluster.meters.of(shard.index).queue_waits.add(1);
+        let until_ms = shard.recent_ms() + queue.timeout_ms;
+        Some(Self { line: shard.lines.of(cluster.index), _place: place, until_ms, was_called: false })
+    }
+
+    async fn wait(&self, downstream: &Downstream) -> Call {
+        let client = downstream.socket.watch();
+        let call = self.line.wait(self.until_ms, self.was_called, client).await;
+        if client.has_ended() { Call::Left } else { call }
+    }
+
+    fn called(self) -> Self {
+        Self { was_called: true, ..self }
     }
 }
 

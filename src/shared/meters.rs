@@ -88,6 +88,8 @@ pub struct ClusterMeters {
     pub mirrored_failed: Counter,
     /// Those that were not sent for want of room.
     pub mirrored_skipped: Counter,
+    /// Requests that waited for an endpoint to have room.
+    pub queue_waits: Counter,
     /// Connections taken from those that wait for any shard.
     pub moves: Counter,
     /// Connections in use now.

@@ -107,6 +107,7 @@ pub(crate) fn cluster(weights: &[u32]) -> Cluster {
             load_report: LoadReport::None,
             fuse: None,
         },
+        queue: None,
         connect_timeout_ms: 1_000,
         response_timeout_ms: 15_000,
         idle_timeout_ms: 4_000,
@@ -143,7 +144,7 @@ pub(crate) fn snapshot(routes: Vec<Route>) -> Snapshot {
         fields_max: 100,
         logs_agents: false,
         listed: Default::default(),
-        hedges: false,
+        is_fine: false,
         log_sample_percent: 100,
         timed_percent: 1,
     }

@@ -102,6 +102,8 @@ pub struct Facts<'s> {
     pub mirror: Option<usize>,
     /// The places it takes among the requests under way: of its route, of its consumer.
     pub places: [Option<Place<'s>>; 2],
+    /// The place of the cluster whose endpoints were all full, when that was why the request was refused last.
+    pub full: Option<u16>,
     /// When the steps began, if somebody wants to know.
     pub times: Option<StepTimes>,
 }
@@ -172,16 +174,16 @@ fn endpoint<'s>(
     desk: &mut Desk,
     facts: &mut Facts<'s>,
 ) -> Result<Permit<'s>, Refusal> {
-    balance::pick(cluster, Wish { affinity, skip: None, warm: Some(&desk.warm) }, &mut desk.rng).map_err(
-        |none| {
-            facts.step = Step::Balance;
-            match none {
-                NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
-                NoPermit::AllFull if cluster.is_throttled() => Refusal::new(Code::Overloaded, "circuit"),
-                NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
-            }
-        },
-    )
+    let wish = Wish { affinity, skip: None, warm: Some(&desk.warm) };
+    balance::pick(cluster, wish, &mut desk.rng).map_err(|none| {
+        facts.step = Step::Balance;
+        facts.full = (none == NoPermit::AllFull).then_some(cluster.index);
+        match none {
+            NoPermit::NoEndpoint => Refusal::new(Code::NoEndpoint, "no endpoint"),
+            NoPermit::AllFull if cluster.is_throttled() => Refusal::new(Code::Overloaded, "circuit"),
+            NoPermit::AllFull => Refusal::new(Code::Overloaded, "max_in_flight"),
+        }
+    })
 }
 
 /// The part of [`decide`] that takes nothing: which route, whose request, whether it is permitted.

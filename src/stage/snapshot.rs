@@ -55,8 +55,9 @@ pub struct Snapshot {
     pub logs_agents: bool,
     /// Which fields and parameters the log shows.
     pub listed: Lists,
-    /// Whether some route has another endpoint asked after a while, which asks for a finer tick.
-    pub hedges: bool,
+    /// Whether some route has another endpoint asked after a while, or requests wait for endpoints, which asks for a finer
+    /// tick.
+    pub is_fine: bool,
     /// How many of a hundred successes the log shows.
     pub log_sample_percent: u8,
     /// How many of a hundred exchanges are timed step by step.

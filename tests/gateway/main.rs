@@ -18,6 +18,7 @@ mod auth;
 mod balance;
 mod bodies;
 mod circuit;
+mod cluster_queue;
 mod commands;
 mod config;
 mod corpus;

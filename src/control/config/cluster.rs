@@ -19,6 +19,10 @@ pub(super) struct Cluster {
     balance: Field<String>,
     hash_by: Option<Field<String>>,
     pub(super) max_in_flight: Option<u64>,
+    queue_length: u64,
+    queue_timeout_ms: u64,
+    queue_at: usize,
+    queue_path: String,
     connect_timeout_ms: u64,
     response_timeout_ms: u64,
     idle_timeout_ms: u64,
@@ -45,6 +49,8 @@ pub(super) struct Endpoint {
 pub struct ClusterPlan {
     pub name: String,
     pub balance: Balance,
+    pub queue_length: Option<u32>,
+    pub queue_timeout_ms: u64,
     pub connect_timeout_ms: u64,
     pub response_timeout_ms: u64,
     pub idle_timeout_ms: u64,
@@ -73,11 +79,20 @@ const DAY: u64 = 24 * HOUR;
 const IN_FLIGHT_MAX: u64 = 1_000_000;
 
 pub(super) fn read(mut section: Section<'_, '_>, issues: &Issues) -> Cluster {
+    let mut queue = section.section("queue");
+    let queue_length = number(&mut queue, "length", 0..=IN_FLIGHT_MAX, issues);
+    let queue_timeout_ms = duration_ms(&mut queue, "timeout", 10 * MILLISECOND..=HOUR, issues);
+    let (queue_at, queue_path) = (queue.at(), queue.path().to_owned());
+    queue.finish();
     let cluster = Cluster {
         name: section.required_text("name"),
         balance: defaulted(&mut section, "balance"),
         hash_by: section.text("hash_by"),
         max_in_flight: optional_number(&mut section, "max_in_flight", 1..=IN_FLIGHT_MAX, issues),
+        queue_length,
+        queue_timeout_ms,
+        queue_at,
+        queue_path,
         connect_timeout_ms: duration_ms(&mut section, "connect_timeout", MILLISECOND..=HOUR, issues),
         response_timeout_ms: duration_ms(&mut section, "response_timeout", MILLISECOND..=DAY, issues),
         idle_timeout_ms: duration_ms(&mut section, "idle_timeout", MILLISECOND..=DAY, issues),
@@ -115,9 +130,19 @@ pub(super) fn plan(cluster: &Cluster, directory: &Path, issues: &Issues) -> Opti
     let care = care::plan(&cluster.care, issues);
     let (endpoints, list) = endpoints::plan(cluster, directory, issues);
     let (trip, care) = care?;
+    let is_bounded = cluster.max_in_flight.is_some()
+        || care.fuse.is_some()
+        || !cluster.endpoints.is_empty()
+            && cluster.endpoints.iter().all(|endpoint| endpoint.max_in_flight.is_some());
+    if cluster.queue_length > 0 && !is_bounded {
+        let message = "nothing waits unless endpoints can be full: write max_in_flight or circuit as well";
+        issues.add(cluster.queue_at, &cluster.queue_path, message);
+    }
     Some(ClusterPlan {
         name: cluster.name.as_ref()?.value.clone(),
         balance: balance?,
+        queue_length: u32::try_from(cluster.queue_length).ok().filter(|length| *length > 0),
+        queue_timeout_ms: cluster.queue_timeout_ms,
         connect_timeout_ms: cluster.connect_timeout_ms,
         response_timeout_ms: cluster.response_timeout_ms,
         idle_timeout_ms: cluster.idle_timeout_ms,

@@ -16,7 +16,7 @@ use crate::{
     },
     stage::{
         auth::{ApiKey, ApiKeys, IssuedKeys, KeySet, Verified},
-        balance::{self, Cluster, Endpoint},
+        balance::{self, Cluster, Endpoint, Waiting},
         client::TrustedProxies,
         consumer::{Consumer, Consumers, Grant},
         destination::Destinations,
@@ -149,7 +149,8 @@ fn build(
     let routes = routes
         .map(|(index, (plan, membership))| Route { membership, ..route(index, plan, workshop, inheritance) });
     let routes: Vec<Route> = routes.collect();
-    let hedges = routes.iter().any(|route| route.hedge_after_ms.is_some());
+    let is_fine = routes.iter().any(|route| route.hedge_after_ms.is_some())
+        || clusters.iter().any(|cluster| cluster.queue.is_some());
     Ok(Snapshot {
         generation: before.map_or(1, |before| before.generation + 1),
         routes: RouteTable::new(routes).into(),
@@ -173,7 +174,7 @@ fn build(
             critical_percent: plan.bounds.critical_percent,
         },
         keepalive_requests: plan.bounds.keepalive_requests,
-        hedges,
+        is_fine,
         fields_max: plan.bounds.headers_max,
         log_sample_percent: plan.log.sample_percent,
         listed: plan.log.lists,
@@ -326,6 +327,7 @@ fn cluster(
         balance: plan.balance.clone(),
         trip: plan.trip,
         care: plan.care.clone(),
+        queue: waiting(plan, before),
         connect_timeout_ms: plan.connect_timeout_ms,
         response_timeout_ms: plan.response_timeout_ms,
         idle_timeout_ms: plan.idle_timeout_ms,
@@ -343,6 +345,13 @@ fn cluster(
         meters: before
             .map_or_else(|| Arc::new(PerShard::new(inheritance.shards)), |before| Arc::clone(&before.meters)),
     }
+}
+
+/// Who may wait in front of the cluster. Those who do keep their places.
+fn waiting(plan: &ClusterPlan, before: Option<&Cluster>) -> Option<Waiting> {
+    let known = before.and_then(|before| before.queue.as_ref()).map(|queue| &queue.places);
+    let places = places(plan.queue_length, known)?;
+    Some(Waiting { places, timeout_ms: plan.queue_timeout_ms })
 }
 
 /// The effective weight of an endpoint until control has looked at it. One that joins others starts slowly: were it

@@ -63,6 +63,8 @@ pub const DEFAULTS: &[Default] = &[
     row("cluster.balance", "least-connections", "how an endpoint is chosen: least-connections, latency, round-robin, random (the better of two) or hash"),
     row("cluster.hash_by", "none", "with `balance = \"hash\"`: consumer, ip or header:NAME; the same goes to the same endpoint, unless that has a quarter more than its share"),
     row("cluster.max_in_flight", "any", "requests under way at each endpoint, all shards together; when all have as many: 503 `overloaded`"),
+    row("cluster.queue.length", "0", "requests that may wait while all endpoints have as many under way as they may (`max_in_flight`, `circuit`), all shards together"),
+    row("cluster.queue.timeout", "200ms", "how long they wait, to within 10 ms; then 503 `overloaded`"),
     row("cluster.slow_start", "0s", "how long a new or recovered endpoint takes to its full weight"),
     row("cluster.panic", "10%", "when fewer than this share of endpoints is well, all are used: the verdict is more likely to be wrong"),
     row("cluster.load_report", "none", "how endpoints say how loaded they are, which moves their weight: none, orca (`endpoint-load-metrics` of their answers) or agent (a share such as `75%` in the body of an http probe)"),

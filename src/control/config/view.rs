@@ -70,6 +70,10 @@ pub fn view(plan: &Plan) -> Value {
                     "max": format!("{}%", cluster.care.ejection.share_percent),
                 },
                 "health": cluster.care.probe.as_ref().map(probe_view),
+                "queue": cluster.queue_length.map(|length| json!({
+                    "length": length,
+                    "timeout_ms": cluster.queue_timeout_ms,
+                })),
                 "load_report": cluster.care.load_report.word(),
                 "circuit": cluster.care.fuse.map(|fuse| json!({
                     "min": fuse.min,

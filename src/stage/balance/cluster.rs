@@ -9,7 +9,10 @@ use crate::shared::{
     standing::{Standing, UNBOUNDED},
 };
 
-use super::super::retry::{Allowance, Budget};
+use super::super::{
+    limit::Places,
+    retry::{Allowance, Budget},
+};
 use super::{Balance, Care, Trip, candidates::Candidate};
 
 /// A service and the endpoints that provide it.
@@ -25,6 +28,8 @@ pub struct Cluster {
     pub trip: Trip,
     /// How its endpoints are looked after.
     pub care: Care,
+    /// Who may wait until an endpoint has room, if anybody may.
+    pub queue: Option<Waiting>,
     /// How long a connection may take to be made, in milliseconds.
     pub connect_timeout_ms: u64,
     /// How long an answer may take to begin, or to go on, in milliseconds.
@@ -56,6 +61,15 @@ impl Cluster {
         meters.retries_denied.add(u64::from(!taken));
         taken
     }
+}
+
+/// Who may wait while all endpoints are full.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// One for each who waits, all shards together.
+    pub places: Places,
+    /// For how long, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// One address of a service.

@@ -19,7 +19,7 @@ mod warm;
 
 pub use affinity::{HashBy, affinity};
 pub use care::{Care, Ejection, Fuse, Probe, Question};
-pub use cluster::{Cluster, Endpoint, Permit};
+pub use cluster::{Cluster, Endpoint, Permit, Waiting};
 pub use experience::{Fault, Faults, Finding, Trip, note};
 pub use load_report::{AgentSaid, LoadReport, agent, utilization};
 pub use round_robin::{first_turn, round};
