@@ -101,7 +101,7 @@ fn decide_token_again(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.token_again()), decision)
 }
 
-#[library_benchmark(setup = good_key, config = at_most(4_700))]
+#[library_benchmark(setup = good_key, config = at_most(4_840))]
 fn decide_whole_by_key(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }
@@ -116,7 +116,7 @@ fn decide_revoked(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.revoked()), decision)
 }
 
-#[library_benchmark(setup = on_a_bad_day, config = at_most(4_570))]
+#[library_benchmark(setup = on_a_bad_day, config = at_most(4_710))]
 fn decide_whole_among_a_million_revoked(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }
@@ -136,12 +136,12 @@ fn claim_refused(mut claim: Claim) -> (bool, Claim) {
     (black_box(claim.once()), claim)
 }
 
-#[library_benchmark(setup = decision, config = at_most(425))]
+#[library_benchmark(setup = decision, config = at_most(455))]
 fn decide_balance(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.balance()), decision)
 }
 
-#[library_benchmark(setup = decision, config = at_most(3_920))]
+#[library_benchmark(setup = decision, config = at_most(3_990))]
 fn decide_whole(mut decision: Decision) -> (bool, Decision) {
     (black_box(decision.whole()), decision)
 }
