@@ -88,10 +88,10 @@ impl<'a, 's> Again<'a, 's> {
         }
         let repetition = self.exchange.repetition;
         match retry::allowed(self.policy(), failure, repetition, resendable, self.attempts())? {
-            // It was only closing, but so may be the rest of its pool; the endpoint is as good as any.
+            // It was only closing, but so may be the rest of its pool, and its endpoint: another one is safer.
             occasion @ Occasion::Stale => self
                 .is_affordable(occasion)
-                .then(|| self.pick(None))
+                .then(|| self.pick(Some(self.endpoint)).or_else(|| self.pick(None)))
                 .flatten()
                 .map(|permit| (permit, Source::FreshOnly)),
             occasion => self.elsewhere(occasion).map(|permit| (permit, Source::PoolFirst)),
