@@ -101,6 +101,10 @@ impl Rounds {
         write_date(&mut shard.date.borrow_mut(), now.unix_us / 1_000_000);
         shard.queue.look(now.monotonic_ms());
         self.sweep(shard);
+        match shard.turned_away.replace(0) {
+            0 => {}
+            count => shard.watches.make_room(now.monotonic_ms(), count),
+        }
         shard.pools.borrow_mut().share(shard, now.monotonic_ms());
         if self.made.is_multiple_of(POOL_TICKS) {
             shard.pools.borrow_mut().retire(shard, now.monotonic_ms());

@@ -139,6 +139,8 @@ struct Shard {
     servers: Servers,
     /// Requests that wait while the shard is full.
     queue: Queue,
+    /// Requests that were turned away since the last round because the shard is full.
+    turned_away: Cell<u64>,
     /// Those who wait in front of clusters.
     lines: Lines,
     /// Downstream connections open; at most `connections_max`, beyond that they are told 503.
@@ -244,6 +246,7 @@ impl Shard {
             lobby: Lobby::default(),
             servers: Servers::default(),
             queue: Queue::default(),
+            turned_away: Cell::new(0),
             lines: Lines::default(),
             connections: Cell::new(0),
             connections_max: plan.connections_max,

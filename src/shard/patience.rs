@@ -8,6 +8,10 @@ use std::cell::Cell;
 
 use crate::stage::snapshot::Timeouts;
 
+/// For how long a client may take nothing of its answer while others are turned away, in milliseconds: longer than it takes
+/// to send a lost segment again, and once more.
+const UNDER_PRESSURE_MS: u64 = 1_000;
+
 /// One message's account with the peer it waits for.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -15,6 +19,8 @@ pub(super) struct Patience {
     stall_ms: u64,
     /// When it ends in any case, on the monotonic clock.
     until_ms: u64,
+    /// With whom the shard has less of it when it turns others away.
+    is_clients: bool,
     /// Bytes per second; none are asked for when zero.
     rate_min: u64,
     waited_ms: Cell<u64>,
@@ -24,17 +30,30 @@ pub(super) struct Patience {
 impl Patience {
     /// With an endpoint: `stall_ms` at a time, up to `until_ms`.
     pub(super) fn with_endpoint(stall_ms: u64, until_ms: u64) -> Self {
-        Self { stall_ms, until_ms, rate_min: 0, waited_ms: Cell::new(0), bytes: Cell::new(0) }
+        Self {
+            stall_ms,
+            until_ms,
+            is_clients: false,
+            rate_min: 0,
+            waited_ms: Cell::new(0),
+            bytes: Cell::new(0),
+        }
     }
 
     /// With a client, for one message.
     pub(super) fn with_client(timeouts: &Timeouts) -> Self {
-        Self { rate_min: timeouts.body_rate_min, ..Self::with_endpoint(timeouts.body_ms, u64::MAX) }
+        let others = Self::with_endpoint(timeouts.body_ms, u64::MAX);
+        Self { rate_min: timeouts.body_rate_min, is_clients: true, ..others }
     }
 
     /// When a wait that begins at `from_ms` has been long enough.
     pub(super) fn ends_ms(&self, from_ms: u64) -> u64 {
         (from_ms + self.left_ms()).min(self.until_ms)
+    }
+
+    /// When a wait that begins at `from_ms` has been too long for a shard that turns others away; never when `None`.
+    pub(super) fn spent_ms(&self, from_ms: u64) -> Option<u64> {
+        self.is_clients.then(|| from_ms + UNDER_PRESSURE_MS)
     }
 
     /// How long the next wait may be, in milliseconds.

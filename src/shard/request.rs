@@ -84,6 +84,8 @@ pub(super) async fn serve(shard: &Rc<Shard>, downstream: &mut Downstream) -> Nex
             carried
         }
         Err(Absence::Refused(refusal)) => {
+            let is_full = refusal.code == Code::Overloaded && exchange.facts.step != Step::Balance;
+            shard.turned_away.set(shard.turned_away.get() + u64::from(is_full));
             respond::refuse_unsent(shard, downstream, &exchange, refusal).await // 8 respond
         }
         Err(Absence::ClientGone) => {

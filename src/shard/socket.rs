@@ -222,7 +222,10 @@ impl Socket {
                 Ok(0) => {
                     let from_ms = now_ms();
                     self.watch.set(Direction::Write, patience.ends_ms(from_ms));
-                    self.writable().await.map_err(|error| SendError { sent, error })?;
+                    self.watch.set_spent(patience.spent_ms(from_ms));
+                    let waited = self.writable().await;
+                    self.watch.set_spent(None);
+                    waited.map_err(|error| SendError { sent, error })?;
                     self.watch.clear(Direction::Write);
                     patience.waited(now_ms() - from_ms);
                 }

@@ -56,6 +56,8 @@ pub(super) struct Watch {
     /// Milliseconds on the monotonic clock, by direction.
     until_ms: [Cell<u64>; 2],
     expired: [Cell<bool>; 2],
+    /// When the wait to write has been too long for a shard that turns others away.
+    spent_ms: Cell<u64>,
     /// Where its connection is parked, if it is.
     parked: Cell<Option<Place>>,
     waker: RefCell<Option<Waker>>,
@@ -71,6 +73,7 @@ impl Watch {
             turn_bytes: Cell::new(0),
             until_ms: [Cell::new(NEVER), Cell::new(NEVER)],
             expired: [Cell::new(false), Cell::new(false)],
+            spent_ms: Cell::new(NEVER),
             parked: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -106,6 +109,11 @@ impl Watch {
     pub(super) fn set(&self, direction: Direction, until_ms: u64) {
         self.until_ms[direction as usize].set(until_ms);
         self.expired[direction as usize].set(false);
+    }
+
+    /// Sets when the wait to write has been too long for a shard that turns others away, if it ever is.
+    pub(super) fn set_spent(&self, spent_ms: Option<u64>) {
+        self.spent_ms.set(spent_ms.unwrap_or(NEVER));
     }
 
     /// Removes a deadline.
@@ -177,6 +185,9 @@ impl Watch {
     pub(super) fn expire(&self, direction: Direction) {
         self.until_ms[direction as usize].set(NEVER);
         self.expired[direction as usize].set(true);
+        if direction == Direction::Write {
+            self.spent_ms.set(NEVER);
+        }
         self.wake();
     }
 
@@ -276,6 +287,14 @@ impl Watches {
             }
         }
         false
+    }
+
+    /// Ends up to `count` waits to write of clients that have taken nothing for too long, now that others are turned away.
+    pub(super) fn make_room(&self, now_ms: u64, count: u64) {
+        let watches = self.watches.borrow();
+        let spent = watches.iter().filter(|(_, watch)| watch.spent_ms.get() <= now_ms);
+        let count = usize::try_from(count).unwrap_or(ENDED_MAX).min(ENDED_MAX);
+        spent.take(count).for_each(|(_, watch)| watch.expire(Direction::Write));
     }
 
     /// Ends every wait.

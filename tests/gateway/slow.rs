@@ -98,6 +98,34 @@ fn an_answer_must_be_taken_at_the_minimum_rate() {
     assert_eq!((&line["status"], &line["reason"]), (&200.into(), &"client gone within its answer".into()));
 }
 
+/// Broken by a full shard that keeps clients who take nothing, and turns away those who would.
+#[test]
+fn a_full_shard_parts_with_who_takes_nothing() {
+    let endpoint = Endpoint::scripted(|talk, seen| {
+        if seen.target() == "/long" {
+            talk.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+            while talk.send(vec![b'x'; 100_000]) {}
+        } else {
+            talk.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let setup = Setup::proxy(endpoint.address).set("bounds", "in_flight = 2");
+    let gateway = setup.set("bounds", "critical_share = \"0%\"").start();
+    let mut takers: Vec<Client> = (0..2).map(|_| gateway.client()).collect();
+    for client in &mut takers {
+        client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    until("both to be served", || endpoint.connections() == 2);
+    let refused = gateway.client().get("/", "");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    // The time-out for a client that takes nothing is half a minute.
+    until("somebody else to be served", || gateway.client().get("/", "").status == 200);
+    let cut = || gateway.lines_so_far("access.log").into_iter().find(|line| line["path"] == "/long");
+    until("its line", || cut().is_some());
+    let cut = cut().unwrap();
+    assert_eq!((&cut["status"], &cut["reason"]), (&200.into(), &"client gone within its answer".into()));
+}
+
 /// A neighbour that sends requests without end is answered, and so is everybody else.
 #[test]
 fn a_pipeline_without_end_starves_nobody() {

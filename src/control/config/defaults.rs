@@ -42,7 +42,7 @@ pub const DEFAULTS: &[Default] = &[
     row("bounds.limit_keys", "65536", "keys each limit can count at the same time; beyond it those that used least make room, and newcomers count as having used as much"),
     row("bounds.tokens", "4096", "verified tokens each shard remembers"),
     row("timeouts.head", "10s", "a whole request head, from its first byte; then 408"),
-    row("timeouts.body", "30s", "between two reads of a request body (then 408), or two writes of an answer"),
+    row("timeouts.body", "30s", "between two reads of a request body (then 408), or two writes of an answer; one second for a client that takes nothing while the shard turns others away"),
     row("timeouts.idle", "60s", "a client connection without a request; then it closes"),
     row("timeouts.queue", "200ms", "a request's turn, while the shard serves all it may (`bounds.in_flight`) and gets on; then 503 `overloaded`"),
     row("timeouts.drain", "30s", "requests in flight after SIGTERM; then they are cut"),
