@@ -5,6 +5,7 @@
 //! instead of spinning.
 
 use std::{
+    cell::Cell,
     io,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
@@ -49,6 +50,7 @@ pub(super) struct Listener {
     watch: Rc<Watch>,
     key: Key,
     opening: Opening,
+    is_stopped: Cell<bool>,
 }
 
 /// A socket that listens, and how connections to it begin.
@@ -71,11 +73,12 @@ impl Listener {
     pub(super) fn adopt(shard: &Shard, (socket, opening): Bound) -> io::Result<Rc<Self>> {
         socket.set_nonblocking(true)?;
         let (key, watch) = shard.watches.add(&socket)?;
-        Ok(Rc::new(Self { socket, watch, key, opening }))
+        Ok(Rc::new(Self { socket, watch, key, opening, is_stopped: Cell::new(false) }))
     }
 
     /// Has its loop end.
     pub(super) fn stop(&self) {
+        self.is_stopped.set(true);
         self.watch.expire(Direction::Read);
     }
 }
@@ -83,7 +86,8 @@ impl Listener {
 /// Accepts until stopped, then takes what is still queued: closing a listener resets what waits in it. A socket
 /// that a successor has too is only let go.
 pub(super) async fn run(shard: Rc<Shard>, listener: Rc<Listener>) {
-    while listener.watch.readable().await.is_ok() {
+    // Without descriptors there is always somebody to accept, and drain is what frees them.
+    while listener.watch.readable().await.is_ok() && !listener.is_stopped.get() {
         match accept_some(&shard, &listener) {
             Ok(()) => {}
             Err(_) => {

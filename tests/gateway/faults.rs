@@ -45,6 +45,20 @@ fn without_descriptors_clients_wait_and_those_inside_are_served() {
     gateway.stop();
 }
 
+/// Broken by a loop that goes on accepting for as long as somebody waits: it is the drain that frees descriptors.
+#[test]
+fn without_descriptors_a_drain_ends() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = Setup::proxy(endpoint.address)
+        .shell("ulimit -n 100 && exec \"$TOLLGATE\" run --config \"$CONFIG\"")
+        .start();
+    let crowd: Vec<TcpStream> = (0..150).map(|_| TcpStream::connect(gateway.address).unwrap()).collect();
+    until("a warning", || gateway.said().iter().any(|line| line.contains("no descriptors are left")));
+    gateway.signal("TERM");
+    assert!(gateway.wait().success());
+    drop(crowd);
+}
+
 #[test]
 fn bounds_beyond_the_machines_memory_are_said_with_both_numbers() {
     let endpoint = Endpoint::answering("ok");
