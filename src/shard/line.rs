@@ -29,8 +29,8 @@ struct Ticket {
 /// What waiting comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// What was waited for may be there.
-    Try,
+    /// What was waited for is there, or may be.
+    Come,
     /// It took too long.
     TooLate,
     /// The client did not wait for it.
@@ -72,24 +72,45 @@ impl Line {
         }
     }
 
-    /// Calls the first, if anybody waits.
-    pub(super) fn call_first(&self) {
-        let first = self.order.borrow_mut().pop_front();
-        if let Some(first) = first {
-            self.call(first, Call::Try);
-        }
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.order.borrow().len()
     }
 
-    /// Sends away those who have waited too long. They need not have come in the order in which they go.
-    fn expire(&self, now_ms: u64) {
+    /// Calls the first; whether anybody waits.
+    pub(super) fn call_first(&self) -> bool {
+        let first = self.order.borrow_mut().pop_front();
+        self.call_if(first)
+    }
+
+    /// Calls the last.
+    pub(super) fn call_last(&self) -> bool {
+        let last = self.order.borrow_mut().pop_back();
+        self.call_if(last)
+    }
+
+    fn call_if(&self, key: Option<usize>) -> bool {
+        key.inspect(|&key| self.call(key, Call::Come)).is_some()
+    }
+
+    /// Sends away those who have waited too long, up to `most`, which is that many less then. They need not have come in
+    /// the order in which they go.
+    pub(super) fn expire(&self, now_ms: u64, most: &mut u64) {
         let mut order = self.order.borrow_mut();
         order.retain(|&key| {
-            let waits_on = self.tickets.borrow()[key].until_ms > now_ms;
+            let waits_on = *most == 0 || self.tickets.borrow()[key].until_ms > now_ms;
             if !waits_on {
+                *most -= 1;
                 self.call(key, Call::TooLate);
             }
             waits_on
         });
+    }
+
+    /// Tickets that are held.
+    #[cfg(test)]
+    pub(super) fn tickets(&self) -> usize {
+        self.tickets.borrow().len()
     }
 
     fn call(&self, key: usize, call: Call) {
@@ -127,7 +148,8 @@ impl Lines {
     /// back is told of nowhere else.
     pub(super) fn look(&self, now_ms: u64) {
         for line in &*self.0.borrow() {
-            line.expire(now_ms);
+            let mut all = u64::MAX;
+            line.expire(now_ms, &mut all);
             line.call_first();
         }
     }
@@ -153,15 +175,15 @@ mod tests {
         assert!(first.as_mut().poll(&mut context).is_pending());
         assert!(second.as_mut().poll(&mut context).is_pending());
         lines.call_first(3);
-        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Call::Try));
+        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Call::Come));
         assert!(second.as_mut().poll(&mut context).is_pending());
         let mut again = pin!(line.wait(100, true, &client));
         assert!(again.as_mut().poll(&mut context).is_pending());
         lines.look(49);
-        assert_eq!(again.as_mut().poll(&mut context), Poll::Ready(Call::Try), "it was the first");
+        assert_eq!(again.as_mut().poll(&mut context), Poll::Ready(Call::Come), "it was the first");
         assert!(second.as_mut().poll(&mut context).is_pending());
         lines.look(50);
         assert_eq!(second.as_mut().poll(&mut context), Poll::Ready(Call::TooLate));
-        assert!(line.tickets.borrow().is_empty() && line.order.borrow().is_empty());
+        assert_eq!((line.tickets(), line.len()), (0, 0));
     }
 }

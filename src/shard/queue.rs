@@ -13,18 +13,14 @@
 //! leave, the newest goes first, for one about to leave is served for nothing. Whoever leaves loses its place in line at
 //! once.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    future::poll_fn,
-    task::{Poll, Waker},
-};
-
-use slab::Slab;
+use std::cell::Cell;
 
 use crate::stage::headroom::{Ceilings, Priority};
 
-use super::watch::Watch;
+use super::{
+    line::{Call, Line},
+    watch::Watch,
+};
 
 /// Requests that a shard short of CPU serves for one that it turns away: with refusals at half the cost of serving, they take
 /// a seventeenth of it.
@@ -35,9 +31,8 @@ const IDLE_PERCENT: u64 = 10;
 /// Who waits, and how the shard gets on.
 #[derive(Default)]
 pub(super) struct Queue {
-    tickets: RefCell<Slab<Ticket>>,
-    /// Tickets of those who wait, the first to come at the front: normal routes, critical routes.
-    lines: [RefCell<VecDeque<usize>>; 2],
+    /// Those who wait: for normal routes, for critical ones.
+    lines: [Line; 2],
     /// Places of those who were called and have not come yet.
     promised: Cell<u64>,
     /// Requests finished since the last round, and from the round before to that.
@@ -53,60 +48,23 @@ pub(super) struct Queue {
     clients_leave: Cell<bool>,
 }
 
-/// One who waits.
-struct Ticket {
-    until_ms: u64,
-    called: Option<Turn>,
-    waker: Option<Waker>,
-}
-
-/// What waiting comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// There is a place, kept until [`Queue::take_place`].
-    Come,
-    /// It took too long.
-    TooLate,
-    /// The client did not wait for it.
-    Left,
-}
-
 impl Queue {
     /// Whether one more of `priority` would have its turn within `timeout_ms`, if requests go on being finished as they
     /// were in the last round, which took `round_ms`; or whether turning it away would be the greater loss.
     pub(super) fn is_worth_it(&self, priority: Priority, timeout_ms: u64, round_ms: u64) -> bool {
-        let ahead = self.lines[priority as usize].borrow().len() as u64;
+        let ahead = self.lines[priority as usize].len() as u64;
         let rate = self.finished_before.get().max(self.finished.get());
         ahead < rate * timeout_ms / round_ms || self.is_pressed.get() && timeout_ms > 0
     }
 
-    /// Waits for a turn, until `until_ms` or until the client whose socket is watched by `client` leaves.
-    pub(super) async fn turn(&self, priority: Priority, until_ms: u64, client: &Watch) -> Turn {
-        let key = self.tickets.borrow_mut().insert(Ticket { until_ms, called: None, waker: None });
-        self.lines[priority as usize].borrow_mut().push_back(key);
-        let turn = poll_fn(|context| {
-            let mut tickets = self.tickets.borrow_mut();
-            let ticket = &mut tickets[key];
-            match ticket.called {
-                Some(turn) => Poll::Ready(turn),
-                None if client.wait_for_end(context.waker()).is_ready() => Poll::Ready(Turn::Left),
-                None => {
-                    ticket.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
-        self.tickets.borrow_mut().remove(key);
-        if turn == Turn::Left {
-            let mut line = self.lines[priority as usize].borrow_mut();
-            // A walk along the line is cheap beside the close that follows.
-            if let Some(place) = line.iter().position(|&waiting| waiting == key) {
-                line.remove(place);
-            }
+    /// Waits for a turn, until `until_ms` or until the client whose socket is watched by `client` leaves. For who comes
+    /// there is a place, kept until [`Queue::take_place`].
+    pub(super) async fn turn(&self, priority: Priority, until_ms: u64, client: &Watch) -> Call {
+        let call = self.lines[priority as usize].wait(until_ms, false, client).await;
+        if call == Call::Left {
             self.left.set(self.left.get() + 1);
         }
-        turn
+        call
     }
 
     /// Places that are kept for those who were called.
@@ -116,7 +74,7 @@ impl Queue {
 
     /// How many wait.
     pub(super) fn length(&self) -> usize {
-        self.lines.iter().map(|line| line.borrow().len()).sum()
+        self.lines.iter().map(Line::len).sum()
     }
 
     /// Who was called has come: what was kept for it is free, for it to take.
@@ -135,11 +93,10 @@ impl Queue {
             if ceilings.is_full(priority, in_flight + self.promised.get()) {
                 continue;
             }
-            let mut line = self.lines[priority as usize].borrow_mut();
-            let next = if self.clients_leave.get() { line.pop_back() } else { line.pop_front() };
-            if let Some(next) = next {
+            let line = &self.lines[priority as usize];
+            let is_called = if self.clients_leave.get() { line.call_last() } else { line.call_first() };
+            if is_called {
                 self.promised.set(self.promised.get() + 1);
-                self.call(next, Turn::Come);
                 return;
             }
         }
@@ -160,32 +117,23 @@ impl Queue {
         self.clients_leave.set(self.left.replace(0) * SERVED_FOR_A_REFUSAL > finished);
         let mut refusals = if self.is_pressed.get() { finished / SERVED_FOR_A_REFUSAL + 1 } else { u64::MAX };
         for line in &self.lines {
-            let mut line = line.borrow_mut();
-            while refusals > 0
-                && line.front().is_some_and(|&first| self.tickets.borrow()[first].until_ms <= now_ms)
-                && let Some(first) = line.pop_front()
-            {
-                self.call(first, Turn::TooLate);
-                refusals -= 1;
-            }
-        }
-    }
-
-    fn call(&self, key: usize, turn: Turn) {
-        let ticket = &mut self.tickets.borrow_mut()[key];
-        ticket.called = Some(turn);
-        if let Some(waker) = ticket.waker.take() {
-            waker.wake();
+            line.expire(now_ms, &mut refusals);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, os::unix::net::UnixStream, pin::pin, rc::Rc, task::Context};
+    use std::{
+        future::Future,
+        os::unix::net::UnixStream,
+        pin::pin,
+        rc::Rc,
+        task::{Context, Poll, Waker},
+    };
 
     use super::*;
-    use crate::shard::watch::{News, Watches};
+    use crate::shard::watch::{Key, News, Watches};
 
     const CEILINGS: Ceilings = Ceilings { in_flight: 10, critical_percent: 10 };
 
@@ -193,6 +141,15 @@ mod tests {
         let watches = Watches::new().unwrap();
         let (_, watch) = watches.add(UnixStream::pair().unwrap().0).unwrap();
         (watches, watch)
+    }
+
+    fn two(watches: &Watches) -> [(Key, Rc<Watch>); 2] {
+        let (one, other) = UnixStream::pair().unwrap();
+        [watches.add(one).unwrap(), watches.add(other).unwrap()]
+    }
+
+    fn tickets(queue: &Queue) -> usize {
+        queue.lines.iter().map(Line::tickets).sum()
     }
 
     #[test]
@@ -212,7 +169,7 @@ mod tests {
         queue.call_next(&CEILINGS, 9);
         assert!(first.as_mut().poll(&mut context).is_pending());
         queue.call_next(&CEILINGS, 8);
-        assert_eq!((first.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::Come), 1));
+        assert_eq!((first.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Call::Come), 1));
         // One place, and it is promised.
         queue.call_next(&CEILINGS, 8);
         assert!(second.as_mut().poll(&mut context).is_pending());
@@ -220,9 +177,9 @@ mod tests {
         queue.look(599);
         assert!(second.as_mut().poll(&mut context).is_pending());
         queue.look(600);
-        assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::TooLate), 0));
+        assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Call::TooLate), 0));
         assert!(!queue.is_worth_it(Priority::Normal, 200, 100), "a round without an end");
-        assert_eq!((queue.length(), queue.tickets.borrow().len()), (0, 0));
+        assert_eq!((queue.length(), tickets(&queue)), (0, 0));
     }
 
     #[test]
@@ -237,15 +194,14 @@ mod tests {
         assert!(critical.as_mut().poll(&mut context).is_pending());
         queue.call_next(&CEILINGS, 9);
         assert!(normal.as_mut().poll(&mut context).is_pending());
-        assert_eq!(critical.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
+        assert_eq!(critical.as_mut().poll(&mut context), Poll::Ready(Call::Come));
     }
+
     #[test]
     fn who_leaves_loses_the_place_in_line_and_others_move_up() {
         let queue = Queue::default();
         let watches = Watches::new().unwrap();
-        let (one, other) = UnixStream::pair().unwrap();
-        let (key, leaver) = watches.add(&one).unwrap();
-        let (_, stayer) = watches.add(&other).unwrap();
+        let [(key, leaver), (_, stayer)] = two(&watches);
         let mut context = Context::from_waker(Waker::noop());
         let mut first = pin!(queue.turn(Priority::Normal, 500, &leaver));
         let mut second = pin!(queue.turn(Priority::Normal, 500, &stayer));
@@ -254,11 +210,11 @@ mod tests {
         watches.tell(key, News { readable: true, ..News::default() });
         assert!(first.as_mut().poll(&mut context).is_pending(), "the next request, not the end");
         watches.tell(key, News { ended: true, ..News::default() });
-        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Turn::Left));
+        assert_eq!(first.as_mut().poll(&mut context), Poll::Ready(Call::Left));
         assert_eq!(queue.length(), 1);
         queue.call_next(&CEILINGS, 8);
-        assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Turn::Come), 1));
-        assert_eq!((queue.length(), queue.tickets.borrow().len()), (0, 0));
+        assert_eq!((second.as_mut().poll(&mut context), queue.promised()), (Poll::Ready(Call::Come), 1));
+        assert_eq!((queue.length(), tickets(&queue)), (0, 0));
     }
 
     #[test]
@@ -291,9 +247,7 @@ mod tests {
     fn when_clients_leave_the_newest_goes_first() {
         let queue = Queue::default();
         let watches = Watches::new().unwrap();
-        let (one, other) = UnixStream::pair().unwrap();
-        let (key, leaver) = watches.add(&one).unwrap();
-        let (_, stayer) = watches.add(&other).unwrap();
+        let [(key, leaver), (_, stayer)] = two(&watches);
         let mut context = Context::from_waker(Waker::noop());
         let mut leaves = pin!(queue.turn(Priority::Normal, 500, &leaver));
         let mut oldest = pin!(queue.turn(Priority::Normal, 500, &stayer));
@@ -302,14 +256,14 @@ mod tests {
             assert!(one.poll(&mut context).is_pending());
         }
         watches.tell(key, News { ended: true, ..News::default() });
-        assert_eq!(leaves.as_mut().poll(&mut context), Poll::Ready(Turn::Left));
+        assert_eq!(leaves.as_mut().poll(&mut context), Poll::Ready(Call::Left));
         queue.look(100);
         queue.call_next(&CEILINGS, 8);
         assert!(oldest.as_mut().poll(&mut context).is_pending());
-        assert_eq!(newest.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
+        assert_eq!(newest.as_mut().poll(&mut context), Poll::Ready(Call::Come));
         queue.take_place();
         queue.look(200);
         queue.call_next(&CEILINGS, 8);
-        assert_eq!(oldest.as_mut().poll(&mut context), Poll::Ready(Turn::Come));
+        assert_eq!(oldest.as_mut().poll(&mut context), Poll::Ready(Call::Come));
     }
 }

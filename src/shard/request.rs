@@ -35,7 +35,6 @@ use super::{
     forward,
     housekeeping::TICK_MS,
     line::{Call, Line},
-    queue::Turn,
     respond,
 };
 
@@ -187,7 +186,7 @@ async fn consider<'s>(
                         return Err(Absence::Refused(refusal));
                     };
                     match place.wait(downstream).await {
-                        Call::Try => in_line = Some(place.called()),
+                        Call::Come => in_line = Some(place.called()),
                         Call::TooLate => return Err(Absence::Refused(refusal)),
                         Call::Left => return Err(Absence::ClientGoneInQueue),
                     }
@@ -262,7 +261,7 @@ async fn wait_for_turn(
     shard.meters().queue_waits.add(1);
     let until_ms = shard.recent_ms() + snapshot.timeouts.queue_ms;
     let client = downstream.socket.watch();
-    if shard.queue.turn(priority, until_ms, client).await == Turn::Come {
+    if shard.queue.turn(priority, until_ms, client).await == Call::Come {
         // Nothing waits between here and the decision, so nobody else takes the place.
         shard.queue.take_place();
         exchange.was_called = true;
