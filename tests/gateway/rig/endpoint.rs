@@ -26,7 +26,9 @@ pub(crate) struct Endpoint {
 
 #[derive(Default)]
 struct Record {
-    /// Every request head that came, in the order of arrival.
+    /// Request heads that came, those whose script still runs among them.
+    arrived: AtomicUsize,
+    /// Every request whose script has ended.
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     /// All bytes of each connection, in the order in which the connections were accepted.
@@ -180,9 +182,9 @@ impl Endpoint {
         self.record.seen.lock().unwrap().clone()
     }
 
-    /// How many requests' scripts have ended by now.
+    /// How many requests' heads have come by now: whoever has an answer finds its request counted.
     pub(crate) fn count(&self) -> usize {
-        self.record.seen.lock().unwrap().len()
+        self.record.arrived.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
@@ -207,6 +209,7 @@ impl Drop for Endpoint {
 impl Talk {
     fn serve(&mut self, connection: usize, record: &Record, script: &(dyn Fn(&mut Self, &mut Seen) + Sync)) {
         while let Some(head) = self.read_head() {
+            record.arrived.fetch_add(1, Ordering::SeqCst);
             let mut seen = Seen { connection, head, body: Vec::new(), trailers: String::new() };
             script(self, &mut seen);
             record.seen.lock().unwrap().push(seen);
