@@ -41,6 +41,8 @@ fn one_connection_gets_the_whole_quota_and_no_more() {
         let count: usize = quota.split([' ', '/']).next().unwrap().parse().unwrap();
         assert_eq!(admitted(&mut gateway.client(), count + 20, ""), count, "{quota}");
         assert_eq!(admitted(&mut gateway.client(), 20, ""), 0, "{quota}");
+        // A decision counts with its exchange, which ends when the answer has been sent.
+        gateway.log(count + 40);
         let decisions = |decision| {
             gateway
                 .metric(&format!("tollgate_limit_decisions_total{{route=\"all\",decision=\"{decision}\"}}"))

@@ -52,6 +52,8 @@ fn a_connection_is_let_go_of_before_its_endpoint_would() {
         let endpoint = saying("Keep-Alive: timeout=1, max=1000\r\n");
         let gateway = start(&endpoint, shards, "idle_timeout = \"1h\"");
         assert_eq!(gateway.client().get("/", "").status, 200);
+        // By then it was put back.
+        gateway.log(1);
         until("the connection to be closed", || idle(&gateway) == 0.0);
         assert_eq!(gateway.client().get("/", "").status, 200);
         assert_eq!(endpoint.connections(), 2);
