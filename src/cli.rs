@@ -1,5 +1,6 @@
 //! The command line: what each command is for, and the exit codes.
 
+mod audit;
 mod doctor;
 mod topology;
 mod tune;
@@ -14,7 +15,6 @@ use crate::{
         admin::address::AdminAddress,
         admin_client::{self, Errand, NoAnswer},
         api_key,
-        audit::{AuditKey, verify},
         config::{self, Issues, compile, environment},
         discovery::Discovery,
         explain::{self, Question},
@@ -186,7 +186,7 @@ enum Command {
     /// Work with the audit log.
     Audit {
         #[command(subcommand)]
-        command: AuditCommand,
+        command: audit::AuditCommand,
     },
     /// Mint an API key.
     ///
@@ -202,33 +202,6 @@ enum Command {
     /// One table says what is wanted and why; tuning/README.md prints it. The old values are written down before anything
     /// is touched, so that revert brings them back, also after a crash.
     Tune(tune::TuneArgs),
-}
-
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Say whether audit logs are what was written, all of it.
-    ///
-    /// Follows every chain through the FILEs, given in any order, across rotations and restarts. Names the first bad
-    /// record with file, line, shard and number and what is wrong with it, then the others, then what cannot be told:
-    /// above all where nothing vouches for the end. Ends with 0 if nothing is wrong, with 1 if something is, and
-    /// with 66 if a file cannot be read.
-    Verify {
-        /// The files: the one in use, and those that were put aside.
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// The file with the key they were written with (audit.key_file).
-        #[arg(long, value_name = "FILE")]
-        key_file: PathBuf,
-        /// A file with checkpoints that were kept elsewhere (audit.anchor); other lines in it are passed over.
-        #[arg(long, value_name = "FILE")]
-        anchor: Option<PathBuf>,
-        /// Every process that wrote the files has ended in good order: an end that is not there was cut off.
-        #[arg(long)]
-        ended: bool,
-        /// Print the findings as JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Which gateway a command is for.
@@ -281,9 +254,7 @@ pub fn main() -> ExitCode {
         }
         Command::Doctor(asked) => doctor::run(&asked),
         Command::Topology(asked) => topology::run(asked),
-        Command::Audit { command: AuditCommand::Verify { files, key_file, anchor, ended, json } } => {
-            audit_verify(&files, &key_file, anchor.as_deref(), ended, json)
-        }
+        Command::Audit { command } => audit::run(&command),
         Command::Key { id } => key(id.as_deref()),
         Command::Tune(args) => tune::run(&args),
     };
@@ -332,7 +303,9 @@ fn run(path: &std::path::Path) -> Result<(), Failure> {
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn check(path: &std::path::Path) -> Result<(), Failure> {
     let plan = config::load(path, &environment)?;
-    println!("{}: good ({} routes, {} clusters)", path.display(), plan.routes.len(), plan.clusters.len());
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (routes, clusters) = (counted(plan.routes.len(), "route"), counted(plan.clusters.len(), "cluster"));
+    println!("{}: good ({routes}, {clusters})", path.display());
     Ok(())
 }
 
@@ -413,35 +386,6 @@ fn first_line(path: &std::path::Path) -> Result<String, Failure> {
         message: format!("{} cannot be read: {error}\n", path.display()),
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
-fn audit_verify(
-    files: &[PathBuf],
-    key_file: &std::path::Path,
-    anchors: Option<&std::path::Path>,
-    all_ended: bool,
-    json: bool,
-) -> Result<(), Failure> {
-    let unreadable = |path: &std::path::Path, error: &dyn std::fmt::Display| Failure {
-        code: UNREADABLE,
-        message: format!("{} cannot be read: {error}\n", path.display()),
-    };
-    let secret = std::fs::read(key_file).map_err(|error| unreadable(key_file, &error))?;
-    let key = AuditKey::new(config::without_newline(&secret))
-        .map_err(|error| Failure { code: USAGE, message: format!("{}: {error}\n", key_file.display()) })?;
-    let report = verify::verify(&verify::Question { files, key: &key, anchors, all_ended })
-        .map_err(|unread| unreadable(&unread.path, &unread.error))?;
-    if json {
-        let value = serde_json::to_string_pretty(&report);
-        println!("{}", value.map_err(|error| Failure { code: BUG, message: format!("{error}\n") })?);
-    } else {
-        print!("{}", report.text());
-    }
-    match report.intact {
-        true => Ok(()),
-        false => Err(Failure { code: NOT_INTACT, message: String::new() }),
-    }
 }
 
 /// Adds the fields that carry the credentials.

@@ -4,11 +4,11 @@ mod crash;
 mod disk;
 mod files;
 
-use std::process::Output;
+use std::{fs, path::Path, process::Output};
 
 use serde_json::Value;
 
-use crate::rig::{Endpoint, Gateway, Setup, tollgate, until};
+use crate::rig::{Directory, Endpoint, Gateway, Setup, tollgate, until};
 
 /// 48 bytes, and the line end that is the editor's.
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef\n";
@@ -69,6 +69,43 @@ fn an_exchange_leaves_an_intent_and_an_outcome() {
     let (code, said) = verify(&gateway, &["--ended", "audit.log"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("intact: 6 lines with 4 records of 1 processes"), "{said}");
+}
+
+#[test]
+fn the_key_is_found_by_the_configuration_that_names_it() {
+    let endpoint = Endpoint::answering("ok");
+    let mut gateway = audited(&endpoint, "").start();
+    assert_eq!(gateway.client().get("/pay", "").status, 200);
+    gateway.signal("TERM");
+    gateway.wait();
+    let directory = gateway.directory();
+    let log = directory.join("audit.log").display().to_string();
+    let config = directory.join("tollgate.toml").display().to_string();
+    let run = |place: &Path, arguments: &[&str]| {
+        let run = tollgate(place, &[&["audit", "verify"], arguments].concat());
+        (run.status.code(), String::from_utf8([run.stdout, run.stderr].concat()).unwrap())
+    };
+    // In its directory, from anywhere else, and by name.
+    for (place, arguments) in [
+        (directory, &["audit.log"][..]),
+        (Path::new("/"), &[&log]),
+        (Path::new("/"), &["--config", &config, &log]),
+    ] {
+        let (code, said) = run(place, arguments);
+        assert!(code == Some(0) && said.contains("audit.key_file of"), "{code:?}: {said}");
+    }
+    let (code, said) = run(directory, &["--json", "audit.log"]);
+    assert!(code == Some(0) && serde_json::from_str::<Value>(&said).is_ok(), "{said}");
+    let elsewhere = Directory::new();
+    let alone = elsewhere.path().join("alone.log");
+    fs::copy(&log, &alone).unwrap();
+    let (code, said) = run(elsewhere.path(), &["alone.log"]);
+    assert!(code == Some(64) && said.contains("--key-file") && said.contains("--config"), "{code:?}: {said}");
+    fs::write(elsewhere.path().join("tollgate.toml"), "[audit]\npath = \"audit.log\"\n").unwrap();
+    let (code, said) = run(elsewhere.path(), &["alone.log"]);
+    assert!(code == Some(78) && said.contains("audit.key_file"), "{code:?}: {said}");
+    let (code, _) = run(directory, &["--config", &config, "--key-file", "audit.key", "audit.log"]);
+    assert_eq!(code, Some(64), "two keys are one too many");
 }
 
 #[test]
@@ -135,8 +172,8 @@ fn verify_says_what_is_wrong_and_where() {
     gateway.signal("TERM");
     gateway.wait();
     let path = gateway.directory().join("audit.log");
-    let whole = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, whole.replacen("\"status\":200", "\"status\":500", 1)).unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.replacen("\"status\":200", "\"status\":500", 1)).unwrap();
     let (code, said) = verify(&gateway, &["audit.log"]);
     assert_eq!(code, Some(1));
     assert!(said.starts_with("first bad record: audit.log:3: shard 0, seq 2: altered:"), "{said}");
@@ -145,13 +182,13 @@ fn verify_says_what_is_wrong_and_where() {
     assert_eq!((code, &report["problems"][0]["line"]), (Some(1), &Value::from(3)));
     // Without its last line nothing is broken; only who knows that it ended can tell.
     let cut = whole.trim_end().rsplit_once('\n').unwrap().0;
-    std::fs::write(&path, format!("{cut}\n")).unwrap();
+    fs::write(&path, format!("{cut}\n")).unwrap();
     assert_eq!(verify(&gateway, &["audit.log"]).0, Some(0));
     let (code, said) = verify(&gateway, &["--ended", "audit.log"]);
     assert!(code == Some(1) && said.contains("cut: "), "{said}");
     assert_eq!(verify(&gateway, &["nowhere.log"]).0, Some(66));
     assert_eq!(verify(&gateway, &[]).0, Some(64));
-    std::fs::write(gateway.directory().join("audit.key"), [b'x'; 32]).unwrap();
+    fs::write(gateway.directory().join("audit.key"), [b'x'; 32]).unwrap();
     let (code, said) = verify(&gateway, &["audit.log"]);
     assert!(code == Some(1) && said.contains("wrong_key: written with the key"), "{said}");
 }
