@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rig::{Endpoint, Gate, Setup, bearer, until, valid_token};
+use crate::rig::{Endpoint, Gate, Gateway, Seen, Setup, bearer, until, valid_token};
 
 /// Two clusters, `stable` and `next`, and one route with these lines.
 fn two(stable: &Endpoint, next: &Endpoint, lines: &str) -> Setup {
@@ -54,17 +54,37 @@ fn a_field_names_the_version() {
     }
 }
 
+/// Every request of `stable` is sent to `next` as well.
+const MIRROR: &str = "mirror = { cluster = \"next\", share = \"100%\" }";
+
+/// A gateway that sends copies to an endpoint that answers nothing before its gate is open.
+struct Mirrored {
+    stable: Endpoint,
+    shadow: Endpoint,
+    gate: Gate,
+    gateway: Gateway,
+}
+
+impl Mirrored {
+    fn start() -> Self {
+        let (stable, gate) = (Endpoint::answering("stable"), Gate::default());
+        let shadow = Endpoint::holding(&gate);
+        let gateway = two(&stable, &shadow, MIRROR).start();
+        Self { stable, shadow, gate, gateway }
+    }
+}
+
+/// Copies for `next` that had this result.
+fn copies(gateway: &Gateway, result: &str) -> f64 {
+    let labels = format!("{{cluster=\"next\",result=\"{result}\"}}");
+    gateway.metric(&format!("tollgate_mirrored_requests_total{labels}"))
+}
+
 /// Broken by a copy that the client waits for, that can change something, or that endpoints cannot tell from a request.
 #[test]
 fn copies_are_sent_on_and_nobody_waits_for_them() {
-    let (stable, gate) = (Endpoint::answering("stable"), Gate::default());
-    let shadow = Endpoint::holding(&gate);
-    let lines = "mirror = { cluster = \"next\", share = \"100%\" }";
-    let gateway = two(&stable, &shadow, lines).start();
-    let count = |result: &str| {
-        let labels = format!("{{cluster=\"next\",result=\"{result}\"}}");
-        gateway.metric(&format!("tollgate_mirrored_requests_total{labels}"))
-    };
+    let Mirrored { stable, shadow, gate, gateway } = Mirrored::start();
+    let count = |result| copies(&gateway, result);
     let mut client = gateway.client();
     for number in 0..10 {
         assert_eq!(client.get(&format!("/{number}?q=1"), "X-A: b\r\n").text(), "stable");
@@ -74,37 +94,31 @@ fn copies_are_sent_on_and_nobody_waits_for_them() {
     assert_eq!((count("answered"), count("failed")), (0.0, 0.0), "none has been answered yet");
     gate.open();
     until("all copies to be answered", || count("answered") == 10.0);
-    let copies = shadow.seen(10);
-    assert_eq!(copies.len(), 10);
-    for copy in &copies {
+    let seen_copies = shadow.seen(10);
+    assert_eq!(seen_copies.len(), 10);
+    for copy in &seen_copies {
         assert_eq!((copy.method(), copy.field("tollgate-mirror")), ("GET", Some("1")));
         assert!(copy.target().ends_with("?q=1") && copy.field("x-a") == Some("b"), "{}", copy.head);
     }
     let originals = stable.seen(20);
     assert!(originals.iter().all(|seen| seen.field("tollgate-mirror").is_none()));
     // A copy carries the id of its request.
-    let ids = |seen: &[crate::rig::Seen]| -> Vec<String> {
+    let ids = |seen: &[Seen]| -> Vec<String> {
         let of_gets = seen.iter().filter(|seen| seen.method() == "GET");
         let mut ids: Vec<String> =
             of_gets.map(|seen| seen.field("x-request-id").unwrap().to_owned()).collect();
         ids.sort_unstable();
         ids
     };
-    assert_eq!(ids(&copies), ids(&originals));
+    assert_eq!(ids(&seen_copies), ids(&originals));
     // The client's log knows nothing of them.
     assert!(gateway.log(20).iter().all(|line| line["cluster"] == "stable" && line["attempts"] == 1));
 }
 
 #[test]
 fn there_are_only_so_many_copies_and_a_failed_one_is_nobodys_loss() {
-    let (stable, gate) = (Endpoint::answering("stable"), Gate::default());
-    let shadow = Endpoint::holding(&gate);
-    let lines = "mirror = { cluster = \"next\", share = \"100%\" }";
-    let gateway = two(&stable, &shadow, lines).start();
-    let count = |result: &str| {
-        let labels = format!("{{cluster=\"next\",result=\"{result}\"}}");
-        gateway.metric(&format!("tollgate_mirrored_requests_total{labels}"))
-    };
+    let Mirrored { stable, shadow: _shadow, gate, gateway } = Mirrored::start();
+    let count = |result| copies(&gateway, result);
     let mut client = gateway.client();
     for _ in 0..100 {
         assert_eq!(client.get("/", "").text(), "stable");
@@ -117,9 +131,8 @@ fn there_are_only_so_many_copies_and_a_failed_one_is_nobodys_loss() {
     let setup = Setup::new()
         .cluster("stable", &[stable.address], "")
         .cluster("next", &[Endpoint::nowhere()], "")
-        .route("all", "/", "stable", lines);
+        .route("all", "/", "stable", MIRROR);
     let gateway = setup.start();
     assert_eq!(gateway.client().get("/", "").text(), "stable");
-    let failed = "tollgate_mirrored_requests_total{cluster=\"next\",result=\"failed\"}";
-    until("the copy to fail", || gateway.metric(failed) == 1.0);
+    until("the copy to fail", || copies(&gateway, "failed") == 1.0);
 }
