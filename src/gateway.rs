@@ -33,6 +33,7 @@ use crate::{
             plan::{DriverChoice, LogSink},
         },
         discovery::{self, Discovery},
+        health::Health,
         heritage::{Heritage, Orders},
         issuers,
         listening::{Given, Listening},
@@ -168,6 +169,9 @@ impl Gateway {
             }
             .map_err(StartError::Refused)?,
         );
+        // Before a shard chooses an endpoint.
+        let health = Arc::new(Health::default());
+        health.inherit(orders.endpoints, &plan.clusters, &snapshot);
         for failure in issuers::introduce(&snapshot).err().unwrap_or_default() {
             tracing::warn!("{failure}; until it answers, its tokens are refused");
         }
@@ -258,7 +262,7 @@ impl Gateway {
             audit: audit.as_ref().map(AuditLog::counts),
             discovery: Arc::clone(&discovery),
             revocations,
-            health: Arc::default(),
+            health,
             monitor: Arc::default(),
             changes: Arc::default(),
             drivers,
@@ -479,7 +483,11 @@ fn hand_over(
     view.changes.pause(true);
     tokio::task::spawn_blocking(move || {
         let _held = reloader.hold();
-        let orders = Orders { revoked: view.revocations.overview().admin, overrides: reloader.overrides() };
+        let orders = Orders {
+            revoked: view.revocations.overview().admin,
+            overrides: reloader.overrides(),
+            endpoints: view.health.orders(),
+        };
         let Bequest { origin, listening, on_epoll } = &*bequest;
         let successor = origin.succeed(&reloader.in_force(), listening, &orders, *on_epoll);
         if successor.is_err() {

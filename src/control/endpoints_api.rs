@@ -1,8 +1,8 @@
 //! Endpoints on the admin API: `POST /endpoints/drain`, `/endpoints/restore` and `/endpoints/weight`.
 //!
 //! An order names one endpoint: `{"cluster": "payments", "address": "127.0.0.1:9001"}`, the address as it is configured
-//! or as it was found. It is in force on all shards when the answer is there, outlives a reload, and ends with the
-//! process: what must last longer stands in the configuration.
+//! or as it was found. It is in force on all shards when the answer is there, outlives a reload, goes on in a successor,
+//! and ends with a process that nobody follows: what must last longer stands in the configuration.
 
 use std::sync::Arc;
 

@@ -5,19 +5,25 @@
 //! of a limit is not copied. Both processes map it and charge the same atomics by the same monotonic clock, so a
 //! limit is as exact while both serve as it is over the shards of one (see `shared/cells.rs`). A limit that the
 //! successor's file gives another quota is the exception: as with a reload, it takes over what is used so far, and
-//! misses what its predecessor still admits. Never starts or waits for a process; `upgrade.rs` does.
+//! misses what its predecessor still admits. Versions that count in other ways refuse each other; what one of them
+//! may go without travels beside the messages. Never starts or waits for a process; `upgrade.rs` does.
 
 use std::{
     collections::HashMap,
-    io::{self, IoSlice, IoSliceMut},
+    fs::File,
+    io::{self, IoSlice, IoSliceMut, Read, Seek, Write},
     mem::MaybeUninit,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
 };
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::SipHasher13;
@@ -39,12 +45,15 @@ use crate::{
 };
 
 use super::{
+    health::{EndpointOrders, Order},
     listening::{Given, Listening},
     overrides::{self, Overrides},
 };
 
 /// The longest message: a route's name, a header's name and a few numbers.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// The longest [`Beside`]: a thousand endpoints and the names of their clusters, many times over.
+const BESIDE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What was left.
 #[derive(Debug)]
@@ -67,6 +76,8 @@ pub struct Orders {
     pub revoked: Vec<(Mark, String, UntilS)>,
     /// Quotas of consumers.
     pub overrides: Overrides,
+    /// Endpoints that are drained or have another weight.
+    pub endpoints: EndpointOrders,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,6 +88,23 @@ enum Message {
     Revoked { mark: String, value: String, until_s: UntilS },
     Override { consumer: String, windows: Vec<Told>, until_s: Option<i64> },
     End,
+}
+
+/// What a successor of another version may not know of and then goes without. It comes as JSON in a file in memory, with the
+/// first message. What is not there is empty and what nobody knows is passed over, so it grows while [`FORMAT`] stays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Beside {
+    endpoints: Vec<Ordered>,
+}
+
+/// What is ordered of an endpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ordered {
+    cluster: Box<str>,
+    address: SocketAddr,
+    drained: bool,
+    weight: Option<u32>,
 }
 
 /// A limit's table. Those of consumers' own quotas follow the one of all others.
@@ -133,7 +161,8 @@ impl Told {
     }
 }
 
-/// Grows with every change of what messages or tables look like: only like understands like.
+/// Grows with every change of what messages or tables look like: only like understands like. What can do without goes into
+/// [`Beside`].
 const FORMAT: u32 = 3;
 
 /// Leaves all of `snapshot`'s limits, these sockets and these orders to whoever reads at the other end of `line`.
@@ -147,7 +176,9 @@ pub fn bequeath(
     orders: &Orders,
     on_epoll: bool,
 ) -> io::Result<()> {
-    send(line, &Message::Hello { format: FORMAT, seed: snapshot.hasher.keys(), on_epoll }, None)?;
+    let beside = Beside::of(orders).file()?;
+    let hello = Message::Hello { format: FORMAT, seed: snapshot.hasher.keys(), on_epoll };
+    send(line, &hello, beside.as_ref().map(AsFd::as_fd))?;
     for Listening { key, asked, socket } in listening {
         send(line, &Message::Listening { key: key.clone(), asked: asked.clone() }, Some(socket.as_fd()))?;
     }
@@ -191,7 +222,7 @@ impl Heritage {
     /// # Errors
     /// The system's, or a predecessor that this version does not understand.
     pub fn receive(line: BorrowedFd<'_>) -> io::Result<Self> {
-        let (Message::Hello { format: FORMAT, seed, on_epoll }, _) = receive(line)? else {
+        let (Message::Hello { format: FORMAT, seed, on_epoll }, beside) = receive(line)? else {
             return Err(io::Error::other("the running version hands over in another way; restart instead"));
         };
         let hasher = SipHasher13::new_with_keys(seed.0, seed.1);
@@ -200,7 +231,7 @@ impl Heritage {
             hasher,
             on_epoll,
             given: Given::default(),
-            orders: Orders::default(),
+            orders: Orders { endpoints: Beside::read(beside)?.endpoints(), ..Orders::default() },
             limits: HashMap::new(),
         };
         loop {
@@ -269,6 +300,50 @@ impl Heritage {
     }
 }
 
+impl Beside {
+    fn of(orders: &Orders) -> Self {
+        let ordered = |((cluster, address), order): (&(Box<str>, SocketAddr), &Order)| Ordered {
+            cluster: cluster.clone(),
+            address: *address,
+            drained: order.drained,
+            weight: order.weight,
+        };
+        Self { endpoints: orders.endpoints.iter().map(ordered).collect() }
+    }
+
+    fn endpoints(self) -> EndpointOrders {
+        let orders = self.endpoints.into_iter().map(|Ordered { cluster, address, drained, weight }| {
+            ((cluster, address), Order { drained, weight })
+        });
+        orders.collect()
+    }
+
+    /// It as a file; none if there is nothing to say.
+    fn file(&self) -> io::Result<Option<File>> {
+        if self.endpoints.is_empty() {
+            return Ok(None);
+        }
+        let text = serde_json::to_vec(self)?;
+        if text.len() > BESIDE_BYTES_MAX {
+            return Err(io::Error::other("what is ordered of endpoints is too long to be handed over"));
+        }
+        let mut file = File::from(memfd_create("tollgate-orders", MemfdFlags::CLOEXEC)?);
+        file.write_all(&text)?;
+        Ok(Some(file))
+    }
+
+    /// What stands in `file`. A predecessor that has none has nothing to say, or is of a version that knows nothing of it.
+    fn read(file: Option<OwnedFd>) -> io::Result<Self> {
+        let Some(file) = file else { return Ok(Self::default()) };
+        let mut file = File::from(file);
+        // The place in the file is the one at which its writer ended.
+        file.rewind()?;
+        let mut text = Vec::new();
+        file.take(BESIDE_BYTES_MAX as u64).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
 fn send(line: BorrowedFd<'_>, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let text = serde_json::to_vec(message)?;
     if text.len() > MESSAGE_BYTES_MAX {
@@ -297,4 +372,63 @@ fn receive(line: BorrowedFd<'_>) -> io::Result<(Message, Option<OwnedFd>)> {
         _ => None,
     });
     Ok((serde_json::from_slice(&text[..received.bytes])?, descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use crate::stage::fixture;
+
+    use super::*;
+
+    fn line() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn ordered() -> EndpointOrders {
+        let order = |drained, weight| Order { drained, weight };
+        [("[::1]:9001", order(true, None)), ("10.0.0.1:80", order(false, Some(7)))]
+            .map(|(address, order)| (("main".into(), address.parse().unwrap()), order))
+            .into()
+    }
+
+    #[test]
+    fn what_is_ordered_of_endpoints_arrives() {
+        for endpoints in [EndpointOrders::new(), ordered()] {
+            let (near, far) = line();
+            let orders = Orders { endpoints: endpoints.clone(), ..Orders::default() };
+            bequeath(near.as_fd(), &fixture::snapshot(Vec::new()), &[], &orders, false).unwrap();
+            assert_eq!(Heritage::receive(far.as_fd()).unwrap().orders.endpoints, endpoints);
+        }
+    }
+
+    /// A version that knows of nothing beside the messages, and one that has more to say there than this one knows.
+    #[test]
+    fn versions_that_know_of_other_orders_get_on() {
+        let of = |text: &str| {
+            let mut file = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        };
+        let newer = r#"{"endpoints":[{"cluster":"main","address":"10.0.0.1:80","drained":true,"weight":null,"why":"?"}],
+                        "moods":["good"]}"#;
+        let known =
+            [(("main".into(), "10.0.0.1:80".parse().unwrap()), Order { drained: true, weight: None })];
+        for (beside, expected) in
+            [(None, EndpointOrders::new()), (Some("{}"), EndpointOrders::new()), (Some(newer), known.into())]
+        {
+            let (near, far) = line();
+            let hello = Message::Hello { format: FORMAT, seed: (1, 2), on_epoll: false };
+            let file = beside.map(of);
+            send(near.as_fd(), &hello, file.as_ref().map(AsFd::as_fd)).unwrap();
+            send(near.as_fd(), &Message::End, None).unwrap();
+            let heritage = Heritage::receive(far.as_fd()).unwrap();
+            assert_eq!(heritage.orders.endpoints, expected, "{beside:?}");
+        }
+        let (near, far) = line();
+        send(near.as_fd(), &Message::Hello { format: FORMAT + 1, seed: (1, 2), on_epoll: false }, None)
+            .unwrap();
+        assert!(Heritage::receive(far.as_fd()).is_err(), "whose limits differ");
+    }
 }

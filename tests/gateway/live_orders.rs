@@ -11,7 +11,7 @@ use crate::{
 
 /// Status and answer of an order or a question.
 #[track_caller]
-fn ask(gateway: &Gateway, method: &str, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn ask(gateway: &Gateway, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let mut client = Client::connect(gateway.admin);
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let length = body.len();

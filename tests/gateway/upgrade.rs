@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fs,
+    net::SocketAddr,
     os::unix::net::UnixDatagram,
     process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
+    live_orders::ask,
     pinning::{threads, usable_cpus},
     rig::{Client, Endpoint, Gateway, Setup, until},
 };
@@ -193,6 +195,57 @@ fn clients_that_race_during_upgrades_get_the_quota_and_no_more() {
         over.store(true, Ordering::Relaxed);
     });
     assert_eq!(admitted.load(Ordering::Relaxed), 3000);
+}
+
+/// Broken by a successor that knows only the file, or one that learns of orders after its shards have begun to choose.
+#[test]
+fn an_endpoint_that_was_taken_out_stays_out() {
+    let answers = ["drained", "weighed", "forgotten"].map(Endpoint::answering);
+    let [drained, weighed, forgotten] = answers.each_ref().map(|endpoint| endpoint.address);
+    let setup = |endpoints: &[SocketAddr]| {
+        Setup::new().shards(2).cluster("main", endpoints, "").route("all", "/", "main", "")
+    };
+    let mut dynasty = Dynasty::found(setup(&[drained, weighed, forgotten]));
+    let order = |dynasty: &Dynasty, action: &str, mut order: Value| {
+        order["cluster"] = "main".into();
+        let (status, answer) = ask(&dynasty.gateway, "POST", &format!("/endpoints/{action}"), &order);
+        assert_eq!(status, 200, "{answer}");
+    };
+    order(&dynasty, "drain", json!({ "address": drained }));
+    order(&dynasty, "drain", json!({ "address": forgotten }));
+    order(&dynasty, "weight", json!({ "address": weighed, "weight": 7 }));
+    let told = |dynasty: &Dynasty| {
+        let clusters: Value = serde_json::from_str(&dynasty.gateway.admin_get("/clusters").1).unwrap();
+        let told = |endpoint: &Value| (endpoint["state"].clone(), endpoint["weight_ordered"].clone());
+        clusters[0]["endpoints"].as_array().unwrap().iter().map(told).collect::<Vec<_>>()
+    };
+    let ordered = [(json!("drained"), Value::Null), (json!("up"), json!(7))];
+    assert_eq!(told(&dynasty)[..2], ordered);
+    setup(&[drained, weighed]).write_into(dynasty.gateway.directory());
+    let asked = AtomicUsize::new(0);
+    let over = AtomicBool::new(false);
+    let address = dynasty.gateway.address;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Whoever accepts: there is no moment at which the one that is drained is asked.
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(Client::connect(address).get("/", "").text(), "weighed");
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..2 {
+            dynasty.upgrade();
+            let before = asked.load(Ordering::Relaxed);
+            until("traffic", || asked.load(Ordering::Relaxed) > before + 40);
+            assert_eq!(told(&dynasty), ordered, "the second one has it from the first");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(dynasty.said(&format!("not configured is dropped: {forgotten} of \"main\"")), 1);
+    order(&dynasty, "restore", json!({ "address": drained }));
+    until("it to be asked again", || dynasty.gateway.client().get("/", "").text() == "drained");
+    dynasty.upgrade();
+    assert_eq!(told(&dynasty)[0].0, "up", "what was taken back is not handed over");
 }
 
 /// More shards share the sockets there are; fewer listen on several.

@@ -65,6 +65,11 @@ pub fn locate(cluster: &ClusterPlan, addresses: &Addresses) -> Vec<Located> {
     found
 }
 
+/// Whether `cluster` can have endpoints tomorrow that it has not today, by a name or a file.
+pub fn may_find_others(cluster: &ClusterPlan) -> bool {
+    cluster.list.is_some() || cluster.endpoints.iter().any(|endpoint| host_name(endpoint).is_some())
+}
+
 /// The host name of `endpoint`, if it has one and not an address.
 pub(super) fn host_name(endpoint: &EndpointPlan) -> Option<&str> {
     let (host, _) = endpoint.host_and_port()?;

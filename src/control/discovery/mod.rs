@@ -13,7 +13,7 @@ mod resolver;
 mod watch;
 
 pub use api::router;
-pub use located::{Addresses, Located, locate};
+pub use located::{Addresses, Located, locate, may_find_others};
 pub(super) use metrics::metrics;
 pub use watch::start;
 

@@ -15,7 +15,7 @@ mod tests;
 pub mod ward;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-use super::view::View;
+use super::{config::cluster::ClusterPlan, discovery, view::View};
 
 pub use self::patient::Order;
 use self::{
@@ -47,6 +47,11 @@ const TURN: Duration = Duration::from_millis(100);
 const LOOKS_PER_FADE: u64 = 10;
 /// Orders of operators that are kept in mind.
 const ORDERS_MAX: usize = 1_000;
+/// Of orders that are dropped, as many are named.
+const NAMED_MAX: usize = 20;
+
+/// What was ordered, by cluster and address, so that it outlives an endpoint that goes and comes.
+pub type EndpointOrders = BTreeMap<(Box<str>, SocketAddr), Order>;
 
 /// What control knows of all endpoints.
 #[derive(Debug, Default)]
@@ -59,8 +64,7 @@ struct State {
     looks: u64,
     charts: HashMap<usize, Chart>,
     clusters: HashMap<Box<str>, Ward>,
-    /// What was ordered, by cluster and address, so that it outlives an endpoint that goes and comes.
-    orders: HashMap<(Box<str>, SocketAddr), Order>,
+    orders: EndpointOrders,
 }
 
 /// What control knows of a cluster.
@@ -147,6 +151,40 @@ impl Health {
     /// Looks at once: a configuration was put in force.
     pub fn adopt(&self, snapshot: &Snapshot) {
         self.look(snapshot, now_ms());
+    }
+
+    /// Takes over what a predecessor was ordered, and looks: `snapshot` is about to be served by. An order for an endpoint
+    /// that `clusters` do not know is dropped, which is said. One that a name or a file may bring back stays.
+    pub fn inherit(&self, orders: EndpointOrders, clusters: &[ClusterPlan], snapshot: &Snapshot) {
+        let is_known = |(name, address): &(Box<str>, SocketAddr)| {
+            clusters.iter().any(|plan| *plan.name == **name && discovery::may_find_others(plan))
+                || snapshot.clusters.iter().any(|cluster| {
+                    cluster.name == *name && cluster.endpoints.iter().any(|one| one.address == *address)
+                })
+        };
+        let (kept, dropped): (EndpointOrders, EndpointOrders) =
+            orders.into_iter().partition(|(endpoint, _)| is_known(endpoint));
+        if !dropped.is_empty() {
+            let mut names: Vec<String> = dropped
+                .keys()
+                .take(NAMED_MAX)
+                .map(|(cluster, at)| format!("{at} of \"{cluster}\""))
+                .collect();
+            if let Some(others @ 1..) = dropped.len().checked_sub(NAMED_MAX) {
+                names.push(format!("{others} others"));
+            }
+            let names = names.join(", ");
+            tracing::warn!(
+                "what the predecessor was ordered of endpoints that are not configured is dropped: {names}"
+            );
+        }
+        self.state().orders = kept;
+        self.look(snapshot, now_ms());
+    }
+
+    /// What is ordered of endpoints now.
+    pub fn orders(&self) -> EndpointOrders {
+        self.state().orders.clone()
     }
 
     /// What there is to say of `endpoint`.

@@ -1,6 +1,9 @@
 //! Clusters that are looked after for minutes, with a clock that stands where the test puts it.
 
+use std::path::Path;
+
 use crate::{
+    control::config,
     shared::standing::{UNBOUNDED, WEIGHT_UNIT},
     stage::{
         balance::{self, Care, Ejection, Finding, LoadReport, Permit, Probe, Question, Wish},
@@ -228,6 +231,34 @@ fn an_order_stands_until_it_is_taken_back_and_outlives_a_reload() {
     order(&clinic, |order| *order = Order::default());
     assert_eq!(clinic.weights(), [100, 100]);
     assert!(clinic.health.state().orders.is_empty());
+}
+
+/// Broken by an order that is lost because a name or a file does not say just now what it said before.
+#[test]
+fn who_inherits_orders_keeps_those_that_can_still_mean_something() {
+    let clinic = Clinic::new(&[1, 1], |_| {});
+    let configured = &clinic.cluster().endpoints[1];
+    let plan = |cluster: &str, endpoint: &str| {
+        let text = format!(
+            "[[cluster]]\nname = \"{cluster}\"\nendpoints = [{{ address = \"{endpoint}\" }}]\n\
+             [[route]]\nname = \"r\"\npath = \"/\"\ncluster = \"{cluster}\"\n"
+        );
+        config::parse(Path::new("t.toml"), &text, &|_| None).unwrap().clusters.remove(0)
+    };
+    let plans = [plan(&clinic.cluster().name, "10.0.0.2:80"), plan("named", "pay.test:80")];
+    let drained = Order { drained: true, weight: None };
+    let order = |cluster: &str, address: &str| ((cluster.into(), address.parse().unwrap()), drained);
+    let inherited = EndpointOrders::from([
+        ((clinic.cluster().name.clone(), configured.address), drained),
+        order(&clinic.cluster().name, "10.9.9.9:80"),
+        order("named", "10.0.0.3:80"),
+        order("gone", "10.0.0.4:80"),
+    ]);
+    let health = Health::default();
+    health.inherit(inherited, &plans, &clinic.snapshot);
+    let kept: Vec<_> = health.orders().into_keys().map(|(cluster, _)| cluster).collect();
+    assert_eq!(kept.iter().map(|name| &**name).collect::<Vec<_>>(), ["named", &*clinic.cluster().name]);
+    assert_eq!(clinic.weights(), [100, 0], "before anybody has chosen");
 }
 
 /// A shard that suspects an endpoint between two looks does not wait for the next.

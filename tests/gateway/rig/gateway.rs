@@ -154,7 +154,8 @@ impl Setup {
         directory
     }
 
-    fn write_into(&self, directory: &Path) {
+    /// Writes its files into `directory`, in place of those of another one.
+    pub(crate) fn write_into(&self, directory: &Path) {
         fs::write(directory.join("tollgate.toml"), self.render()).unwrap();
         fs::write(directory.join("k1.key"), SECRET).unwrap();
         for (name, content) in &self.files {
