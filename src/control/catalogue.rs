@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use crate::{
     base::clock::Clock,
@@ -27,7 +27,7 @@ use crate::{
 
 use super::{
     apis::{chosen_by, time},
-    page::{Policy, page},
+    page::{self, Policy, page},
     view::View,
 };
 
@@ -46,28 +46,18 @@ async fn show(State(view): State<Arc<ArcSwap<View>>>) -> Response {
 }
 
 fn render(snapshot: &Snapshot, now_s: i64) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "tollgate: catalogue" }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        header { h1 { "Catalogue" } nav { a href="/" { "Dashboard" } } }
+        main {
+            @for api in snapshot.apis.iter() { (api_section(snapshot, api, now_s)) }
+            @let (alone, any): (Vec<&Route>, bool) = routes_alone(snapshot);
+            @if any {
+                section { h2 { "Routes without an API" } (route_table(snapshot, &alone)) }
             }
-            body {
-                header { h1 { "Catalogue" } nav { a href="/" { "Dashboard" } } }
-                main {
-                    @for api in snapshot.apis.iter() { (api_section(snapshot, api, now_s)) }
-                    @let (alone, any): (Vec<&Route>, bool) = routes_alone(snapshot);
-                    @if any {
-                        section { h2 { "Routes without an API" } (route_table(snapshot, &alone)) }
-                    }
-                    (consumer_section(snapshot))
-                }
-            }
+            (consumer_section(snapshot))
         }
-    }
+    };
+    page::whole("tollgate: catalogue", &[STYLE], &body, &[])
 }
 
 fn routes_alone(snapshot: &Snapshot) -> (Vec<&Route>, bool) {

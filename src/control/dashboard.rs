@@ -4,9 +4,9 @@
 //! asks `/live` and `/clusters` once a second and puts what it gets into the page as text, never as markup.
 
 use axum::{Router, response::IntoResponse, routing::get};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::page::{Policy, page};
+use super::page::{self, Policy, page};
 
 pub(super) const STYLES: [&str; 3] = [
     include_str!("assets/uplot.min.css"),
@@ -28,45 +28,33 @@ async fn show() -> impl IntoResponse {
 }
 
 fn render() -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "tollgate" }
-                link rel="icon" href="data:,";
-                @for style in STYLES { style { (PreEscaped(style)) } }
-            }
-            body {
-                header {
-                    h1 { "tollgate" }
-                    span #phase .state { "connecting" }
-                    span #facts .quiet {}
-                    nav { a href="/catalogue" { "Catalogue" } " " a href="/metrics" { "Metrics" } }
-                }
-                main {
-                    div .tiles #tiles {}
-                    div .charts {
-                        (chart("Requests a second", "rates"))
-                        (chart("Latency, ms", "latency"))
-                        (chart("The gateway's share of it, ms", "share"))
-                        (chart("Shards at work, %", "busy"))
-                    }
-                    (table("Routes", "routes"))
-                    (table("Endpoints", "endpoints"))
-                    (table("Consumers", "consumers"))
-                    (table("Objectives", "objectives"))
-                    (table("Audit log", "audit"))
-                    (table("Refusals by code", "refusals"))
-                    (table("Last refusals", "last"))
-                    (table("Slow exchanges", "slow"))
-                }
-                footer .quiet { "Charts by uPlot, MIT licence." }
-                @for script in SCRIPTS { script { (PreEscaped(script)) } }
-            }
+    let body = html! {
+        header {
+            h1 { "tollgate" }
+            span #phase .state { "connecting" }
+            span #facts .quiet {}
+            nav { a href="/catalogue" { "Catalogue" } " " a href="/metrics" { "Metrics" } }
         }
-    }
+        main {
+            div .tiles #tiles {}
+            div .charts {
+                (chart("Requests a second", "rates"))
+                (chart("Latency, ms", "latency"))
+                (chart("The gateway's share of it, ms", "share"))
+                (chart("Shards at work, %", "busy"))
+            }
+            (table("Routes", "routes"))
+            (table("Endpoints", "endpoints"))
+            (table("Consumers", "consumers"))
+            (table("Objectives", "objectives"))
+            (table("Audit log", "audit"))
+            (table("Refusals by code", "refusals"))
+            (table("Last refusals", "last"))
+            (table("Slow exchanges", "slow"))
+        }
+        footer .quiet { "Charts by uPlot, MIT licence." }
+    };
+    page::whole("tollgate", &STYLES, &body, &SCRIPTS)
 }
 
 fn chart(title: &str, id: &str) -> Markup {

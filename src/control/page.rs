@@ -12,6 +12,7 @@ use axum::{
     response::IntoResponse,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
 /// What a page may run.
@@ -40,6 +41,27 @@ impl Policy<'_> {
             text.push_str("; connect-src 'self'");
         }
         text
+    }
+}
+
+/// A whole page: its title, the texts of its `style` elements, what its body shows, and the texts of the `script`
+/// elements at the end of it.
+pub fn whole(title: &str, styles: &[&str], body: &Markup, scripts: &[&str]) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                link rel="icon" href="data:,";
+                @for style in styles { style { (PreEscaped(style)) } }
+            }
+            body {
+                (body)
+                @for script in scripts { script { (PreEscaped(script)) } }
+            }
+        }
     }
 }
 

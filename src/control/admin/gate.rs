@@ -5,7 +5,7 @@
 //! put in this one's place; its styles and scripts are therefore in this one's policy.
 
 use axum::response::IntoResponse;
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::html;
 
 use super::super::{
     dashboard::{SCRIPTS, STYLES},
@@ -16,33 +16,21 @@ const SCRIPT: &str = include_str!("../assets/gate.js");
 
 /// The page.
 pub(super) fn page() -> impl IntoResponse {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "tollgate" }
-                link rel="icon" href="data:,";
-                style { (PreEscaped(STYLES[1])) }
-            }
-            body {
-                header { h1 { "tollgate" } }
-                main {
-                    section {
-                        h2 { "Token" }
-                        p.quiet #said { "This admin address asks for the token of listen.admin_token_file." }
-                        p {
-                            input #token type="password" autocomplete="off" aria-label="Token" size="40";
-                            " "
-                            button #go type="button" { "Go on" }
-                        }
-                    }
+    let body = html! {
+        header { h1 { "tollgate" } }
+        main {
+            section {
+                h2 { "Token" }
+                p.quiet #said { "This admin address asks for the token of listen.admin_token_file." }
+                p {
+                    input #token type="password" autocomplete="off" aria-label="Token" size="40";
+                    " "
+                    button #go type="button" { "Go on" }
                 }
-                script { (PreEscaped(SCRIPT)) }
             }
         }
     };
+    let page = page::whole("tollgate", &STYLES[1..2], &body, &[SCRIPT]);
     let scripts = [SCRIPT, SCRIPTS[0], SCRIPTS[1]];
     page::page(&Policy { styles: &STYLES, scripts: &scripts }, page.into_string())
 }
