@@ -270,6 +270,7 @@ impl Gateway {
             steered: steered.into(),
             accept_imbalance: Arc::default(),
         };
+        view.monitor.begin(&view);
         let view = Arc::new(ArcSwap::from_pointee(view));
         let reloader = Reloader::new(
             path,

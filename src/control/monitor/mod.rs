@@ -58,10 +58,27 @@ struct State {
     pulses: Pulses,
 }
 
+impl State {
+    /// Adds what is noted every [`CENSUS_S`] seconds.
+    fn note_census(&mut self, view: &View) {
+        self.burn.note(view.snapshot.routes.routes());
+        self.censuses.note(view);
+        self.pulses.note(view.snapshot.routes.routes());
+    }
+}
+
 impl Monitor {
+    /// Notes where everything stands before anybody was told that there is a gateway: what is counted from now on is
+    /// seen, however late [`run`](Self::run) has its turn.
+    pub fn begin(&self, view: &View) {
+        let mut state = self.state();
+        state.history.note(view);
+        state.note_census(view);
+    }
+
     /// Watches for as long as the process runs.
     pub async fn run(self: Arc<Self>, view: Arc<ArcSwap<View>>, mut rings: Vec<LogReceiver>) {
-        let mut looks: u32 = 0;
+        let mut looks: u32 = 1;
         let mut exporter = None;
         loop {
             let now = view.load_full();
@@ -70,9 +87,7 @@ impl Monitor {
                 let mut state = self.state();
                 state.history.note(&now);
                 if looks.is_multiple_of(LOOKS_PER_SECOND * CENSUS_S) {
-                    state.burn.note(now.snapshot.routes.routes());
-                    state.censuses.note(&now);
-                    state.pulses.note(now.snapshot.routes.routes());
+                    state.note_census(&now);
                 }
             }
             looks = looks.wrapping_add(1);
