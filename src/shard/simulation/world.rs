@@ -402,6 +402,7 @@ impl World {
         let mut polls = 0;
         loop {
             let news = readiness::pass_on(&self.shard, &mut self.news).map_err(|error| error.to_string())?;
+            let mut may_be_more = news > 0;
             while self.runtime.ready() > 0 {
                 let ready = self.runtime.ready();
                 let nth = self.rng.usize(..ready);
@@ -418,9 +419,11 @@ impl World {
                 // The world does not wait for the shard to finish.
                 if self.rng.u32(..100) == 0 {
                     self.meddle()?;
+                    // It is heard of before time passes.
+                    may_be_more = true;
                 }
             }
-            if news == 0 {
+            if !may_be_more {
                 break;
             }
         }
