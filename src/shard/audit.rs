@@ -2,7 +2,9 @@
 //! how the exchange ended, and no end of an answer before what vouches for it is where it should be.
 //!
 //! Only exchanges of audited routes come here. Records go into a ring; the writer's news come through a descriptor
-//! in the shard's readiness set and wake whoever waits for them. Nothing here blocks, and no other exchange waits.
+//! in the shard's readiness set and wake whoever waits for them. The writer is woken once for all records of a turn of
+//! the loop: on a CPU that it shares with the shard it would else run after each of them, and write each by itself.
+//! Nothing here blocks, and no other exchange waits.
 //! Decides nothing about lines, chains and files (`control/audit/`).
 
 use std::{
@@ -69,8 +71,14 @@ pub(super) struct Auditor {
     sender: RefCell<AuditSender>,
     way: Arc<AuditWay>,
     rules: AuditRules,
-    news: OwnedFd,
+    /// Open for as long as it is watched. Never read: each addition to the count is an edge of its own (eventfd(2),
+    /// epoll(7)), and it holds more of them than there will ever be.
+    _news: OwnedFd,
     watch: Rc<Watch>,
+    /// Records were handed over since the writer was last rung for.
+    is_unrung: Cell<bool>,
+    /// Who rings for it.
+    ringer: RefCell<Option<Waker>>,
     /// Bytes of the ring that are kept for exchanges under way.
     kept_bytes: Cell<usize>,
     /// A record that was sent, and when: while it is not settled, the writer is at least so far behind.
@@ -119,8 +127,10 @@ impl Auditor {
             way: Arc::clone(ends.sender.way()),
             sender: RefCell::new(ends.sender),
             rules: ends.rules,
-            news: ends.news,
+            _news: ends.news,
             watch,
+            is_unrung: Cell::new(false),
+            ringer: RefCell::default(),
             kept_bytes: Cell::new(0),
             probe: Cell::new((0, 0)),
             waiting: RefCell::default(),
@@ -138,18 +148,38 @@ impl Auditor {
     /// Passes news on to who waits for them, for ever.
     pub(super) async fn run(self: Rc<Self>) {
         loop {
-            let heard = poll_fn(|context| self.watch.wait(Direction::Read, context.waker())).await;
-            // A count that was read is zero again; what comes after that is news of its own.
-            let mut count = [0; 8];
-            while heard.is_ok() && rustix::io::read(&self.news, &mut count).is_ok() {}
+            // That all waits are to end, which a drain says, is news too.
+            let _ = poll_fn(|context| self.watch.wait(Direction::Read, context.waker())).await;
             self.watch.exhausted(Direction::Read);
             self.watch.clear(Direction::Read);
             self.pass_on();
         }
     }
 
+    /// Rings for the writer when records were handed over, for ever. Tasks run in the order they are woken in, so this
+    /// one has its turn after all exchanges that the same news woke.
+    pub(super) async fn ring(self: Rc<Self>) {
+        loop {
+            poll_fn(|context| {
+                if self.is_unrung.replace(false) {
+                    return Poll::Ready(());
+                }
+                let mut kept = self.ringer.borrow_mut();
+                if !kept.as_ref().is_some_and(|kept| kept.will_wake(context.waker())) {
+                    *kept = Some(context.waker().clone());
+                }
+                Poll::Pending
+            })
+            .await;
+            self.sender.borrow().ring();
+        }
+    }
+
     fn pass_on(&self) {
         let mut waiting = self.waiting.borrow_mut();
+        let settled = self.way.settled.count();
+        wake_where(&mut waiting, |waiting| waiting.seq <= settled);
+        // Where nobody is left who waits there is nobody to be woken for the next records.
         if !waiting.is_empty() {
             let settled = self.way.settled.listen();
             wake_where(&mut waiting, |waiting| waiting.seq <= settled);
@@ -178,6 +208,11 @@ impl Auditor {
     fn send(&self, sender: &mut AuditSender, packed: &[u8], now_ms: u64) {
         let seq = sender.next();
         sender.send(packed);
+        if !self.is_unrung.replace(true)
+            && let Some(ringer) = &*self.ringer.borrow()
+        {
+            ringer.wake_by_ref();
+        }
         let (probe, _) = self.probe.get();
         if probe <= self.way.settled.count() {
             self.probe.set((seq, now_ms));

@@ -38,6 +38,7 @@ pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) {
     });
     if let Some(auditor) = &shard.auditor {
         monoio::spawn(Rc::clone(auditor).run());
+        monoio::spawn(Rc::clone(auditor).ring());
     }
     let mut accepting = Some((listeners, loops));
     let mut rounds = Rounds::default();

@@ -98,17 +98,23 @@ impl AuditSender {
         self.ring.room()
     }
 
-    /// Hands over the packed record with the number [`Self::next`]. One that does not fit is counted, and its number
-    /// is missing at the other end. Whether it did.
+    /// Hands over the packed record with the number [`Self::next`]; a writer that is awake takes it, one that is not
+    /// is woken by [`Self::ring`]. One that does not fit is counted, and its number is missing at the other end.
+    /// Whether it did.
     pub fn send(&mut self, packed: &[u8]) -> bool {
         let fits = self.ring.try_send(packed);
         if !fits {
             self.way.dropped.add(1);
         }
         self.issued += 1;
-        if self.way.issued.advance(self.issued) {
+        self.way.issued.move_on(self.issued);
+        fits
+    }
+
+    /// Wakes the writer if it sleeps: once for all that was handed over since it was last asked to.
+    pub fn ring(&self) {
+        if self.way.issued.rings() {
             self.writer.unpark();
         }
-        fits
     }
 }

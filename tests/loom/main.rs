@@ -385,6 +385,31 @@ fn no_move_of_a_bell_is_missed() {
     });
 }
 
+/// Records are put into a ring one by one and rung for once, while the writer empties it and falls asleep: it has them
+/// all, or is woken, whatever it took before it was rung for.
+#[test]
+fn a_batch_that_is_rung_for_once_is_not_slept_on() {
+    model(|| {
+        let (bell, ring) = (Arc::new(Bell::new()), Arc::new(AtomicU64::new(0)));
+        let shard = {
+            let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
+            loom::thread::spawn(move || {
+                for record in 1..=2 {
+                    ring.store(record, Ordering::Release);
+                    bell.move_on(record);
+                }
+                bell.rings()
+            })
+        };
+        let taken = ring.load(Ordering::Acquire);
+        let issued = bell.listen();
+        let stays_awake = issued > taken;
+        assert!(!stays_awake || ring.load(Ordering::Acquire) >= issued, "what is counted is there");
+        let is_woken = shard.join().unwrap();
+        assert!(taken == 2 || stays_awake || is_woken, "asleep for ever on {taken} of 2");
+    });
+}
+
 /// A name is written while somebody reads: who sees a caller sees the whole name of it.
 #[test]
 fn names_are_seen_whole_or_not_at_all() {

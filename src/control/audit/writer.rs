@@ -50,7 +50,7 @@ impl Shard {
     /// Tells it that everything up to the record with this number is where it should be.
     fn settle(&self, seq: u64) {
         if self.receiver.way.settled.count() < seq && self.receiver.way.settled.advance(seq) {
-            // It can only be full, and then there are news already.
+            // It cannot be full: nobody reads it, and it holds more than 10^19.
             let _ = rustix::io::write(&self.news, &1_u64.to_ne_bytes());
         }
     }

@@ -108,7 +108,17 @@ impl Auditing {
         if is_news && self.receiver.way.settled.advance(self.taken) {
             let _ = rustix::io::write(&self.news, &1_u64.to_ne_bytes());
         }
+        if self.taken >= self.receiver.way.issued.count() {
+            // It sleeps until it is rung for.
+            let _ = self.receiver.way.issued.listen();
+        }
         is_news
+    }
+
+    /// Whether it sleeps although there are records, for want of somebody who rings.
+    pub(super) fn was_left_asleep(&self) -> bool {
+        let issued = &self.receiver.way.issued;
+        issued.count() > self.taken && issued.rings()
     }
 
     /// It writes from now on as it should.

@@ -29,6 +29,7 @@ fn is_audited(world: &World, record: &Logged) -> bool {
 /// What holds after every move: what an endpoint has of a request, and what a client has of an answer, was recorded.
 pub(super) fn nothing_goes_unrecorded(world: &World) -> Verdict {
     let audit = &world.audit;
+    rule!(!audit.was_left_asleep(), "the writer sleeps, and nobody rings for the records that are there");
     if !audit.has_routes || !audit.rules.refuses {
         return Ok(());
     }

@@ -131,6 +131,7 @@ impl World {
         shard.desk.borrow_mut().rng = Rng::with_seed(seed);
         if let Some(auditor) = &shard.auditor {
             spawn(Rc::clone(auditor).run());
+            spawn(Rc::clone(auditor).ring());
         }
         let moods = [(); 5].map(|()| match rng.u32(..10) {
             0..4 => Mood::Honest,
