@@ -27,6 +27,8 @@ const ROTATION_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct AuditFile {
     path: PathBuf,
     file: Arc<File>,
+    /// Which file it is: its device and its number there.
+    identity: (u64, u64),
     /// Whether it can be cut, measured and synced; pipes and devices cannot.
     is_plain: bool,
     /// A record counts as made only when it is on the disk.
@@ -73,6 +75,7 @@ impl AuditFile {
         Ok(Self {
             path: path.to_owned(),
             file: Arc::new(file),
+            identity: (metadata.dev(), metadata.ino()),
             is_plain: metadata.is_file(),
             syncs,
             rotation,
@@ -117,15 +120,9 @@ impl AuditFile {
     }
 
     /// Whether another file stands at its path by now, or none.
-    fn was_replaced(&self) -> io::Result<bool> {
-        if !self.is_plain {
-            return Ok(false);
-        }
-        let ours = self.file.metadata()?;
-        Ok(match fs::metadata(&self.path) {
-            Ok(there) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
-            Err(_) => true,
-        })
+    fn was_replaced(&self) -> bool {
+        self.is_plain
+            && fs::metadata(&self.path).map_or(true, |there| (there.dev(), there.ino()) != self.identity)
     }
 
     /// Whether it is time for another file: this one is full or old, or somebody else put it aside.
@@ -141,7 +138,7 @@ impl AuditFile {
         let old = self.rotation.age.is_some_and(|age| self.bytes > 0 && self.since.elapsed() >= age);
         match full || old {
             true => Some(Change::PutAside),
-            false => self.was_replaced().unwrap_or(false).then_some(Change::Reopen),
+            false => self.was_replaced().then_some(Change::Reopen),
         }
     }
 
@@ -161,7 +158,7 @@ impl AuditFile {
         let name = {
             let _locked = self.lock()?;
             // The other process may have done it meanwhile.
-            let name = (change == Change::PutAside && !self.was_replaced()?).then(|| aside(&self.path));
+            let name = (change == Change::PutAside && !self.was_replaced()).then(|| aside(&self.path));
             if let Some(name) = &name {
                 fs::rename(&self.path, name)?;
             }

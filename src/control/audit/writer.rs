@@ -145,7 +145,10 @@ impl Writer {
                 continue;
             }
             // Before anything is made a line of, so that the next file's first line says where all chains stand.
-            if let Some(change) = self.file.is_due().filter(|_| self.batch.is_empty() && self.has_news()) {
+            if self.batch.is_empty()
+                && self.has_news()
+                && let Some(change) = self.file.is_due()
+            {
                 self.change(change);
             }
             self.collect();
