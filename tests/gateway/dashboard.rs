@@ -284,5 +284,6 @@ fn a_receiver_that_is_gone_holds_nobody_up() {
         gateway.metric("tollgate_span_exports_total{result=\"failed\"}") >= 1.0
     });
     assert_eq!(client.get("/", "").status, 200);
-    assert!(gateway.said().iter().any(|line| line.contains("spans cannot be exported to http://")));
+    let said = |line: &String| line.contains("spans cannot be exported to http://");
+    until("the failure to be said", || gateway.said().iter().any(said));
 }

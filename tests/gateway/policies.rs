@@ -59,12 +59,17 @@ fn the_same_goes_to_the_same_also_after_a_restart() {
 
 #[test]
 fn every_policy_serves() {
-    for lines in ["balance = \"latency\"", "balance = \"random\"", "balance = \"hash\"\nhash_by = \"ip\""] {
+    // Whoever was slow once, for whatever reason, gets little by latency for a while.
+    for (lines, least) in [
+        ("balance = \"latency\"", 1),
+        ("balance = \"random\"", 11),
+        ("balance = \"hash\"\nhash_by = \"ip\"", 0),
+    ] {
         let endpoints = answering(2);
         let gateway = behind(&endpoints, lines).start();
         let shares = shares(&gateway, 2, 60);
-        let is_spread = shares.iter().all(|&share| share > 10);
-        assert!(is_spread || lines.contains("hash") && shares.contains(&60), "{lines}: {shares:?}");
+        assert!(shares.iter().all(|&share| share >= least), "{lines}: {shares:?}");
+        assert_eq!(shares.contains(&60), lines.contains("hash"), "{lines}: {shares:?}");
     }
 }
 

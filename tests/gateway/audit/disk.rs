@@ -56,8 +56,9 @@ fn a_full_disk_refuses_audited_routes_only_until_there_is_room() {
         let refused = gateway.metric("tollgate_audit_refused_total");
         assert!((refused - 3.0).abs() < f64::EPSILON, "{refused}");
         assert!((ended(&gateway, "O9") - 3.0).abs() < f64::EPSILON, "each has its own code");
-        let said = gateway.said().iter().filter(|line| line.contains("cannot be written")).count();
-        assert_eq!(said, 1, "said once: {}", gateway.said().join("\n"));
+        let said = || gateway.said().iter().filter(|line| line.contains("cannot be written")).count();
+        until("it to be said", || said() > 0);
+        assert_eq!(said(), 1, "said once: {}", gateway.said().join("\n"));
         empty(&gateway);
         until("an answer", || gateway.client().get("/pay", "").status == 200);
         gateway.signal("TERM");
