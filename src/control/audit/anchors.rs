@@ -126,6 +126,11 @@ impl Anchors {
         self.kept.push(line.to_vec());
     }
 
+    /// The last one that was kept is void.
+    pub(super) fn forget_last(&mut self) {
+        self.kept.pop();
+    }
+
     /// The log has what was kept: it goes on its way. Whether there was anything.
     pub(super) fn release(&mut self) -> bool {
         let any = !self.kept.is_empty();

@@ -37,6 +37,16 @@ pub(super) struct AuditFile {
     bytes: u64,
     since: Instant,
     not_before: Option<Instant>,
+    /// It is known that another file is due, and cannot be had.
+    stays: bool,
+}
+
+/// Another file is due, and cannot be had: this one stays in use.
+#[derive(Debug)]
+pub(super) struct Stays {
+    pub(super) error: io::Error,
+    /// Whether that was so before.
+    pub(super) is_known: bool,
 }
 
 /// How one file is followed by another.
@@ -82,6 +92,7 @@ impl AuditFile {
             bytes: metadata.len(),
             since: Instant::now(),
             not_before: None,
+            stays: false,
         })
     }
 
@@ -126,7 +137,7 @@ impl AuditFile {
     }
 
     /// Whether it is time for another file: this one is full or old, or somebody else put it aside.
-    pub(super) fn is_due(&self) -> Option<Change> {
+    pub(super) fn is_due(&mut self) -> Option<Change> {
         if !self.is_plain {
             return None;
         }
@@ -136,22 +147,28 @@ impl AuditFile {
         }
         let full = self.rotation.bytes.is_some_and(|bytes| self.bytes >= bytes);
         let old = self.rotation.age.is_some_and(|age| self.bytes > 0 && self.since.elapsed() >= age);
-        match full || old {
+        let due = match full || old {
             true => Some(Change::PutAside),
             false => self.was_replaced().then_some(Change::Reopen),
-        }
+        };
+        self.stays &= due.is_some();
+        due
+    }
+
+    /// Somebody asks for another file: if it cannot be had, that is news again.
+    pub(super) fn look_anew(&mut self) {
+        self.stays = false;
     }
 
     /// Goes on in another file, and returns the old one. If it fails everything stays as it was.
     ///
     /// # Errors
-    /// The system's.
-    pub(super) fn change(&mut self, change: Change) -> io::Result<Self> {
-        let changed = self.try_change(change);
-        if changed.is_err() {
+    /// The system's, and whether it is news.
+    pub(super) fn change(&mut self, change: Change) -> Result<Self, Stays> {
+        self.try_change(change).map_err(|error| {
             self.not_before = Some(Instant::now() + ROTATION_PAUSE);
-        }
-        changed
+            Stays { error, is_known: std::mem::replace(&mut self.stays, true) }
+        })
     }
 
     fn try_change(&mut self, change: Change) -> io::Result<Self> {
@@ -220,5 +237,33 @@ impl AuditFile {
             return Ok(());
         }
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Broken by a log that complains every ten seconds for as long as its directory is elsewhere.
+    #[test]
+    fn what_stays_in_its_file_is_news_once() {
+        let directory = std::env::temp_dir().join(format!("tollgate-stays-{}", std::process::id()));
+        let away = directory.with_extension("away");
+        fs::create_dir(&directory).unwrap();
+        let rotation = Rotation { bytes: None, age: None };
+        let mut file = AuditFile::open(&directory.join("audit.log"), rotation, false).unwrap();
+        let is_known = |file: &mut AuditFile| {
+            file.not_before = None;
+            assert_eq!(file.is_due(), Some(Change::Reopen));
+            file.change(Change::Reopen).err().expect("no directory").is_known
+        };
+        fs::rename(&directory, &away).unwrap();
+        assert_eq!([(); 3].map(|()| is_known(&mut file)), [false, true, true]);
+        fs::rename(&away, &directory).unwrap();
+        file.not_before = None;
+        assert_eq!(file.is_due(), None);
+        fs::rename(&directory, &away).unwrap();
+        assert!(!is_known(&mut file), "it was back meanwhile");
+        fs::remove_dir_all(&away).unwrap();
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Scribe {
     process: Head,
     /// The chains of the shards.
     shards: Vec<Head>,
+    /// Where the process's chain and those of the shards stood when lines were last written.
+    written: (Head, Vec<Head>),
     /// The date and time of the second that the last line belongs to.
     second: (u64, String),
 }
@@ -85,6 +87,7 @@ impl Scribe {
             run: text_of(&run.to_be_bytes()),
             process: nowhere,
             shards: vec![nowhere; shards],
+            written: (nowhere, vec![nowhere; shards]),
             second: (u64::MAX, String::new()),
         }
     }
@@ -137,6 +140,21 @@ impl Scribe {
         }
         out.push(b']');
         self.seal(out, start);
+    }
+
+    /// What was made so far is written.
+    pub(super) fn note_written(&mut self) {
+        self.written.0 = self.process;
+        self.written.1.copy_from_slice(&self.shards);
+    }
+
+    /// The first line of a file that follows one which took nothing any more: it says where all chains stood when lines
+    /// were last written. What shards have had since stands behind it; what the process's chain has had is void.
+    pub(super) fn go_on(&mut self, out: &mut Vec<u8>, unix_us: u64) {
+        self.process = self.written.0;
+        std::mem::swap(&mut self.shards, &mut self.written.1);
+        self.mark(out, unix_us, Mark::Continued);
+        std::mem::swap(&mut self.shards, &mut self.written.1);
     }
 
     /// Says that the records behind a shard's last one, up to the number `to`, are missing.

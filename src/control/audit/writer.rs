@@ -22,7 +22,7 @@ use super::{
     super::config::audit::AuditPlan,
     AuditCounts, Order,
     anchors::Anchors,
-    file::{AuditFile, Change},
+    file::{AuditFile, Change, Stays},
     lines::{Mark, Scribe},
     tail::{self, Tail},
     unix_us,
@@ -71,6 +71,8 @@ pub(super) struct Writer {
     batch: Vec<u8>,
     written: usize,
     lines: u64,
+    /// Where in the batch the first line of the process's chain begins, and what it is.
+    mark: Option<(usize, Mark)>,
     /// Lines since the last checkpoint, and when that was.
     unmarked: u64,
     marked: Instant,
@@ -100,6 +102,7 @@ impl Writer {
             batch: Vec::with_capacity(BATCH_BYTES + 16 * 1024),
             written: 0,
             lines: 0,
+            mark: None,
             unmarked: 0,
             marked: Instant::now(),
             is_lost: false,
@@ -117,7 +120,7 @@ impl Writer {
         let mut tail = tail::look_through(&self.file.tail()?);
         if tail.key_id.as_ref().is_some_and(|id| *id != self.scribe.key_id()) {
             // One file is verified with one key.
-            self.file.change(Change::PutAside)?;
+            self.file.change(Change::PutAside).map_err(|stays| stays.error)?;
             tracing::info!("the audit log has another key now: its file was put aside and a new one begun");
             tail = Tail::default();
         }
@@ -137,7 +140,10 @@ impl Writer {
         loop {
             match orders.try_recv() {
                 Err(TryRecvError::Empty) => {}
-                Ok(Order::Reopen) => self.change(Change::Reopen),
+                Ok(Order::Reopen) => {
+                    self.file.look_anew();
+                    self.change(Change::Reopen);
+                }
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => return self.finish(),
             }
             if !self.batch.is_empty() && self.put().is_err() {
@@ -204,6 +210,7 @@ impl Writer {
 
     fn mark(&mut self, mark: Mark) {
         let start = self.batch.len();
+        self.mark.get_or_insert((start, mark));
         self.scribe.mark(&mut self.batch, unix_us(), mark);
         self.lines += 1;
         self.counts.checkpoints.add(1);
@@ -250,8 +257,9 @@ impl Writer {
             self.unmarked = 0;
             self.marked = Instant::now();
         }
-        (self.lines, self.written) = (0, 0);
+        (self.lines, self.written, self.mark) = (0, 0, None);
         self.batch.clear();
+        self.scribe.note_written();
         Ok(())
     }
 
@@ -260,12 +268,14 @@ impl Writer {
         if self.is_lost || self.written > 0 {
             return;
         }
-        // What is in the batch stands before the file's last line; if the file takes nothing, it begins the next one.
+        // What is in the batch stands before the file's last line; if the file takes nothing, it goes to the next one.
         let is_stuck = !self.batch.is_empty() && self.write().is_err();
         match self.file.change(change) {
-            Err(error) if !self.is_failing => tracing::warn!("the audit log stays in its file: {error}"),
+            Err(Stays { error, is_known: false }) if !self.is_failing => {
+                tracing::warn!("the audit log stays in its file: {error}");
+            }
             Err(_) => {}
-            Ok(_) if is_stuck => self.mark(Mark::Continued),
+            Ok(_) if is_stuck => self.go_on(),
             Ok(mut old) => {
                 self.mark(Mark::Rotated);
                 let mut written = 0;
@@ -275,8 +285,36 @@ impl Writer {
                     tracing::warn!("the audit log's old file has no last line: {error}");
                 }
                 self.batch.clear();
+                self.mark = None;
                 self.mark(Mark::Continued);
             }
+        }
+    }
+
+    /// Has the batch begin with a line from which the new file can be verified without the old one, which took nothing
+    /// of it.
+    fn go_on(&mut self) {
+        let mark = self.mark.take();
+        if let Some((0, Mark::Continued)) = mark {
+            // The file before took nothing at all.
+            self.mark = mark;
+            return;
+        }
+        if let Some((at, _)) = mark {
+            // The last line of the batch, which is made anew below.
+            self.batch.truncate(at);
+            self.anchors.forget_last();
+        } else {
+            self.lines += 1;
+            self.counts.checkpoints.add(1);
+        }
+        let records = std::mem::take(&mut self.batch);
+        self.scribe.go_on(&mut self.batch, unix_us());
+        self.anchors.keep(&self.batch);
+        self.batch.extend_from_slice(&records);
+        self.mark = Some((0, Mark::Continued));
+        if let Some((_, mark)) = mark {
+            self.mark(mark);
         }
     }
 
