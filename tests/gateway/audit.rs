@@ -1,6 +1,7 @@
 //! The audit log: what is in it when an answer arrives, and what becomes of requests when it cannot be written.
 
 mod crash;
+mod directory;
 mod disk;
 mod files;
 
@@ -15,8 +16,13 @@ const KEY: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef\n";
 
 /// One endpoint, the audited route `/pay`, and `/free`, of which there is no record.
 fn audited(endpoint: &Endpoint, lines: &str) -> Setup {
+    audited_in(endpoint, "audit.log", lines)
+}
+
+/// The same with the log at `path`.
+fn audited_in(endpoint: &Endpoint, path: &str, lines: &str) -> Setup {
     Setup::new()
-        .text(&format!("\n[audit]\npath = \"audit.log\"\nkey_file = \"audit.key\"\n{lines}\n"))
+        .text(&format!("\n[audit]\npath = \"{path}\"\nkey_file = \"audit.key\"\n{lines}\n"))
         .file("audit.key", KEY)
         .cluster("main", &[endpoint.address], "")
         .route("pay", "/pay", "main", "audit = true")
