@@ -162,9 +162,10 @@ fn probes_find_who_is_not_well_before_a_client_does() {
     ill.set(false);
     until("the endpoint to be up", || state(&gateway, 0) == "up");
     until("the endpoint to serve", || texts(&gateway, 4).contains(&"first".to_owned()));
-    let said = gateway.said();
-    for line in ["is down: status 503", "is up again"] {
-        assert_eq!(said.iter().filter(|said| said.contains(line)).count(), 1, "one line for each change");
+    let times = |words: &str| gateway.said().iter().filter(|line| line.contains(words)).count();
+    for words in ["is down: status 503", "is up again"] {
+        until("the change to be said", || times(words) > 0);
+        assert_eq!(times(words), 1, "one line for each change");
     }
     // Without probes nobody is down.
     well.set(true);

@@ -136,7 +136,8 @@ fn shards_go_on_while_the_disk_hangs_and_all_lines_are_accounted_for() {
         .map(|mut sender| thread::spawn(move || (0..RECORDS).for_each(|id| sender.send(&packed(id, 200)))));
     // Nobody reads until all has been sent.
     shards.into_iter().for_each(|shard| shard.join().unwrap());
-    assert_eq!(counts.written.load(Ordering::Relaxed), 0, "the writer is stuck within its first batch");
+    let written = counts.written.load(Ordering::Relaxed);
+    assert!(written < RECORDS / 10, "the writer is stuck as soon as the pipe is full: {written}");
     let mut told = Told::default();
     let mut lines = BufReader::new(pipe).lines();
     while told.sum() < 2 * RECORDS {
