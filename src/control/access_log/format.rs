@@ -212,7 +212,8 @@ impl Formatter {
                 &Piece::Listed(list, name) => {
                     let mut entries = entries(record.listed);
                     let entry = entries.find(|entry| (entry.list, entry.name) == (list, name));
-                    let value = entry.map_or(b"".into(), |entry| redact::value(entry.value, VALUE_BYTES_MAX));
+                    let value =
+                        entry.map_or(b"".into(), |entry| redact::beginning(entry.value, VALUE_BYTES_MAX));
                     quoted(out, &value);
                     continue;
                 }

@@ -5,6 +5,7 @@
 //! be written again. A shard never notices.
 
 mod consumer_key;
+mod escapes;
 mod format;
 mod generations;
 mod last;

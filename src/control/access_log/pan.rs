@@ -1,8 +1,8 @@
 //! Card numbers in texts that are about to be logged: found and masked, digit by digit.
 //!
 //! A card number is 13 to 19 digits, in groups or not, whose check digit is right (ISO/IEC 7812-1, annex B). Groups
-//! are parted by up to three blanks, dashes and the like, and digits may be percent- or backslash-escaped, also more
-//! than once. Groups are taken whole: digits glued to other digits are not a card number. What is escaped too
+//! are parted by up to eight bytes of blanks, dashes and the like, in ASCII or not (a page that a number is copied from
+//! has blanks that do not break), and digits may be percent- or backslash-escaped, also more than once. Groups are taken whole: digits glued to other digits are not a card number. What is escaped too
 //! often to be read loses all its digits. Never decides by issuer: numbers of every issuer are masked, and one in
 //! ten other numbers of that length is as well.
 
@@ -10,12 +10,12 @@ use std::borrow::Cow;
 
 use crate::shared::record::TEXT_BYTES_MAX;
 
+use super::escapes::{Letter, ROUNDS, letters_of, unescape};
+
 /// Digits of a card number.
 const DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 /// Bytes that may part two groups of one number.
-const GAP_MAX: usize = 3;
-/// How often a text may be escaped, one time in the other.
-const ROUNDS: usize = 6;
+const GAP_MAX: usize = 8;
 /// Bytes an escape can have: `\u0034`.
 const ESCAPE_BYTES_MAX: usize = 6;
 
@@ -31,8 +31,7 @@ pub(super) fn mask_cut(text: &[u8], bytes_max: usize) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text);
     }
     let mut hits = vec![false; text.len()];
-    let mut letters: Vec<Letter> =
-        text.iter().enumerate().map(|(at, &byte)| Letter { byte, from: at, to: at + 1 }).collect();
+    let mut letters = letters_of(text);
     for round in 0..=ROUNDS {
         search(&letters, is_cut, &mut hits);
         let read = unescape(&letters);
@@ -67,14 +66,6 @@ fn is_suspect(text: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// A byte as it is read, and which bytes of the text it was made of.
-#[derive(Clone, Copy)]
-struct Letter {
-    byte: u8,
-    from: usize,
-    to: usize,
 }
 
 /// Digits that follow each other.
@@ -128,7 +119,7 @@ fn begun_escape(letters: &[Letter]) -> usize {
 
 /// Whether `byte` can stand between two groups of one number.
 fn parts(byte: u8) -> bool {
-    b" -+._/\t".contains(&byte)
+    b" -+._/\\\t\r\n".contains(&byte) || !byte.is_ascii()
 }
 
 /// Marks each run of whole groups that is a card number.
@@ -165,46 +156,6 @@ fn has_check_digit(number: &[u8]) -> bool {
         })
         .sum();
     sum.is_multiple_of(10)
-}
-
-/// `letters` with every `%34`, `\x34` and `\u0034` read once.
-fn unescape(letters: &[Letter]) -> Vec<Letter> {
-    let mut read = Vec::with_capacity(letters.len());
-    let mut rest = letters;
-    while let [first, behind @ ..] = rest {
-        let hex = match (first.byte, behind) {
-            (b'%', behind) => Some((behind, 1)),
-            (b'\\', [Letter { byte: b'x', .. }, behind @ ..]) => Some((behind, 2)),
-            (
-                b'\\',
-                [
-                    Letter { byte: b'u', .. },
-                    Letter { byte: b'0', .. },
-                    Letter { byte: b'0', .. },
-                    behind @ ..,
-                ],
-            ) => Some((behind, 4)),
-            _ => None,
-        };
-        let escape = hex.and_then(|(digits, before)| match digits {
-            [high, low, ..] => {
-                let byte = char::from(high.byte).to_digit(16)? * 16 + char::from(low.byte).to_digit(16)?;
-                Some((u8::try_from(byte).ok()?, low.to, before + 2))
-            }
-            _ => None,
-        });
-        match escape {
-            Some((byte, to, taken)) => {
-                read.push(Letter { byte, from: first.from, to });
-                rest = &rest[taken..];
-            }
-            None => {
-                read.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    read
 }
 
 #[cfg(test)]
@@ -246,6 +197,9 @@ mod tests {
             ("a%20%204111111111111111", "a%20%20****************"),
             ("a%25204111111111111111", "a%2520****************"),
             ("4111111111111112", "4111111111111112"),
+            ("4111\u{a0}1111\u{2009}1111 \u{2013} 1111", "****\u{a0}****\u{2009}**** \u{2013} ****"),
+            ("4111%C2%A01111%E2%80%931111%0d%0a1111", "****%C2%A0****%E2%80%93****%0d%0a****"),
+            ("4111    1111\\n1111\\/1111", "****    ****\\n****\\/****"),
             ("41111111111111110000", "41111111111111110000"),
             ("/2026/11/23", "/2026/11/23"),
         ] {
@@ -266,8 +220,7 @@ mod tests {
             let number: String = b"4111111111111111".iter().map(|&digit| escaped(digit, way)).collect();
             for bytes_max in 40..=number.len() {
                 let cut = mask_cut(&number.as_bytes()[..bytes_max], bytes_max).into_owned();
-                let letters = cut.iter().enumerate().map(|(at, &byte)| Letter { byte, from: at, to: at + 1 });
-                let mut letters: Vec<Letter> = letters.collect();
+                let mut letters = letters_of(&cut);
                 for _ in 0..ROUNDS {
                     letters = unescape(&letters);
                 }
@@ -348,8 +301,7 @@ mod tests {
             text.push_str(&after);
             let out = mask(text.as_bytes());
             // Read as often as anybody might: none of the number's digits is left where it stood.
-            let letters = out.iter().enumerate().map(|(at, &byte)| Letter { byte, from: at, to: at + 1 });
-            let mut letters: Vec<Letter> = letters.collect();
+            let mut letters = letters_of(&out);
             for _ in 0..ROUNDS {
                 letters = unescape(&letters);
             }

@@ -9,14 +9,9 @@ pub(in crate::control) fn text(text: &[u8]) -> Cow<'_, [u8]> {
     then(token::mask(text), pan::mask)
 }
 
-/// The first `bytes_max` bytes of a text, as they may be written down.
+/// The same of a text that is cut off if it has `bytes_max`.
 pub(super) fn beginning(text: &[u8], bytes_max: usize) -> Cow<'_, [u8]> {
     then(token::mask(text), |text| pan::mask_cut(text, bytes_max))
-}
-
-/// The value of a field or a parameter, cut off if it has `bytes_max`, as it may be written down.
-pub(super) fn value(value: &[u8], bytes_max: usize) -> Cow<'_, [u8]> {
-    then(token::mask_value(value), |value| pan::mask_cut(value, bytes_max))
 }
 
 fn then<'t>(once: Cow<'t, [u8]>, again: impl for<'a> Fn(&'a [u8]) -> Cow<'a, [u8]>) -> Cow<'t, [u8]> {

@@ -50,7 +50,7 @@ impl JsonLine<'_> {
         for entry in entries {
             let Some(name) = names.get(entry.name) else { continue };
             self.plain(before.as_bytes(), name);
-            self.text(b"\":\"", &redact::value(entry.value, VALUE_BYTES_MAX));
+            self.text(b"\":\"", &redact::beginning(entry.value, VALUE_BYTES_MAX));
             self.out.push(b'"');
             before = ",\"";
         }
