@@ -21,7 +21,7 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    super::view::View,
+    super::{access_log::masked, view::View},
     changes::Change,
     door::Peer,
     gate,
@@ -72,7 +72,7 @@ pub(super) async fn guard(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if matches!(method, Method::GET | Method::HEAD | Method::OPTIONS) {
         let answer = in_our_words(next.run(request).await, &method, &path).await;
-        tracing::debug!("admin: {method} {path} by {who}: {}", answer.status().as_u16());
+        tracing::debug!("admin: {method} {} by {who}: {}", masked(&path), answer.status().as_u16());
         return answer;
     }
     if !is_of_same_site(headers) {
@@ -156,7 +156,7 @@ fn in_words(method: &Method, path: &str, order: &Bytes) -> String {
         Ok(value) => format!(" {value}"),
         Err(_) => format!(" ({} bytes that are not JSON)", order.len()),
     };
-    format!("{method} {path}{body}").chars().take(NOTED_CHARACTERS_MAX).collect()
+    noted(&format!("{method} {path}{body}"))
 }
 
 /// An answer with the reason that it gives.
@@ -165,8 +165,14 @@ async fn with_error(answer: Response) -> (Response, Option<String>) {
     let body = to_bytes(body, ORDER_BYTES_MAX).await.unwrap_or_default();
     let said = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let reason = said["error"].as_str().or_else(|| said["mistakes"][0].as_str());
-    let reason = reason.unwrap_or_default().chars().take(NOTED_CHARACTERS_MAX).collect();
+    let reason = noted(reason.unwrap_or_default());
     (Response::from_parts(parts, Body::from(body)), Some(reason))
+}
+
+/// The beginning of `text` without card numbers and credentials: somebody may have given a token where its name was
+/// asked for.
+fn noted(text: &str) -> String {
+    masked(text).chars().take(NOTED_CHARACTERS_MAX).collect()
 }
 
 #[cfg(test)]
