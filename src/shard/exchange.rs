@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, net::IpAddr, ops::Range};
 
+use arrayvec::ArrayVec;
+
 use crate::{
     base::{
         clock::{Moment, monotonic_us},
@@ -16,7 +18,7 @@ use crate::{
     stage::{
         Facts, StepTimes,
         balance::Endpoint,
-        retry::Repetition,
+        retry::{ATTEMPTS_MAX, Repetition},
         settle::{Outcome, settle},
         snapshot::Snapshot,
         termination::Termination,
@@ -24,6 +26,9 @@ use crate::{
 };
 
 use super::{Shard, audit::Intent, connection::Downstream, listed::Noted, patience::Patience};
+
+/// The most endpoints an exchange can have tried.
+const TRIED_MAX: usize = ATTEMPTS_MAX as usize;
 
 /// An exchange in progress. Borrows the snapshot it was decided by.
 pub(super) struct Exchange<'s> {
@@ -71,6 +76,8 @@ pub(super) struct Exchange<'s> {
     parent: u64,
     /// Attempts begun, and the endpoint of the last one.
     pub(super) attempted: Cell<(u8, Option<&'s Endpoint>)>,
+    /// The places of the endpoints of all attempts, in order.
+    tried: Cell<[u16; TRIED_MAX]>,
     /// What the audit log was told is intended, on a route that is audited.
     pub(super) intent: Option<Intent>,
 }
@@ -145,6 +152,7 @@ impl<'s> Exchange<'s> {
             span: Cell::new(0),
             parent: 0,
             attempted: Cell::new((0, None)),
+            tried: Cell::default(),
             intent: None,
         }
     }
@@ -219,6 +227,17 @@ impl<'s> Exchange<'s> {
     pub(super) fn note_attempt(&self, endpoint: &'s Endpoint) {
         let (attempts, _) = self.attempted.get();
         self.attempted.set((attempts + 1, Some(endpoint)));
+        let mut tried = self.tried.get();
+        if let Some(place) = tried.get_mut(usize::from(attempts)) {
+            *place = endpoint.index;
+        }
+        self.tried.set(tried);
+    }
+
+    /// The places of the endpoints that were tried.
+    pub(super) fn tried(&self) -> ArrayVec<u16, TRIED_MAX> {
+        let (attempts, _) = self.attempted.get();
+        self.tried.get().into_iter().take(usize::from(attempts)).collect()
     }
 
     /// Of several that were asked at once, the answer is that of `endpoint`.

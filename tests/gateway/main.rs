@@ -40,6 +40,7 @@ mod limits;
 mod live_orders;
 mod load_reports;
 mod machine;
+mod mishaps;
 mod observe;
 mod offsets;
 mod openapi;

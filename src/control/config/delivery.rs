@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::stage::retry::{Occasion, Policy};
+use crate::stage::retry::{ATTEMPTS_MAX, Occasion, Policy};
 
 use super::{
     issue::Issues,
@@ -31,8 +31,6 @@ pub struct DeliveryPlan {
 }
 
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
-/// The most attempts one exchange may make.
-const ATTEMPTS_MAX: u64 = 5;
 
 /// Reads the part of a `[[route]]`.
 pub(super) fn read(route: &mut Section<'_, '_>, issues: &Issues) -> Delivery {
@@ -48,7 +46,7 @@ pub(super) fn read(route: &mut Section<'_, '_>, issues: &Issues) -> Delivery {
     let mut retry = route.section("retry");
     let read = Delivery {
         timeout_ms,
-        attempts: number(&mut retry, "attempts", 1..=ATTEMPTS_MAX, issues),
+        attempts: number(&mut retry, "attempts", 1..=u64::from(ATTEMPTS_MAX), issues),
         on: retry.texts("on"),
         idempotency_key: retry.flag("idempotency_key"),
         hedge_after_ms,

@@ -6,7 +6,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use crate::stage::{
-    balance::{self, Cluster, Endpoint, Permit, Wish},
+    balance::{self, Cluster, Permit, Wish},
     retry::{self, Failure, Occasion, Policy},
 };
 
@@ -20,8 +20,6 @@ pub(super) struct Again<'a, 's> {
     pub(super) shard: &'a Rc<Shard>,
     pub(super) exchange: &'a Exchange<'s>,
     pub(super) cluster: &'s Cluster,
-    /// Where it went.
-    pub(super) endpoint: &'s Endpoint,
     /// Whom the request is for.
     affinity: Option<u64>,
     /// How many have been made with it.
@@ -37,16 +35,8 @@ impl<'a, 's> Again<'a, 's> {
         permit: &Permit<'s>,
         attempts: u8,
     ) -> Self {
-        let (cluster, endpoint, affinity) = (permit.cluster(), permit.endpoint(), permit.affinity());
-        Self {
-            shard,
-            exchange,
-            cluster,
-            endpoint,
-            affinity,
-            attempts: Cell::new(attempts),
-            next: Cell::new(None),
-        }
+        let (cluster, affinity) = (permit.cluster(), permit.affinity());
+        Self { shard, exchange, cluster, affinity, attempts: Cell::new(attempts), next: Cell::new(None) }
     }
 
     /// How many attempts have been made by now.
@@ -81,30 +71,31 @@ impl<'a, 's> Again<'a, 's> {
         is_wanted
     }
 
-    /// The attempt that follows `failure`, if one does.
-    pub(super) fn after(&self, failure: &Failure, resendable: bool) -> Option<(Permit<'s>, Source)> {
+    /// The attempt that follows `failure`, if one does; without a permit it goes where the last one went, in the slot that
+    /// it has there.
+    pub(super) fn after(&self, failure: &Failure, resendable: bool) -> Option<(Option<Permit<'s>>, Source)> {
         if let Some(next) = self.next.take() {
-            return Some((next, Source::PoolFirst));
+            return Some((Some(next), Source::PoolFirst));
         }
         let repetition = self.exchange.repetition;
         match retry::allowed(self.policy(), failure, repetition, resendable, self.attempts())? {
             // It was only closing, but so may be the rest of its pool, and its endpoint: another one is safer.
-            occasion @ Occasion::Stale => self
-                .is_affordable(occasion)
-                .then(|| self.pick(Some(self.endpoint)).or_else(|| self.pick(None)))
-                .flatten()
-                .map(|permit| (permit, Source::FreshOnly)),
-            occasion => self.elsewhere(occasion).map(|permit| (permit, Source::PoolFirst)),
+            occasion @ Occasion::Stale => {
+                self.is_affordable(occasion).then(|| (self.pick(&self.exchange.tried()), Source::FreshOnly))
+            }
+            occasion => self.elsewhere(occasion).map(|permit| (Some(permit), Source::PoolFirst)),
         }
     }
 
-    /// Another endpoint than the one that failed, whose kept connections are as good as ever.
+    /// An endpoint that was not tried yet, or else another one than the last. Its kept connections are as good as ever.
     fn elsewhere(&self, occasion: Occasion) -> Option<Permit<'s>> {
-        let permit = self.pick(Some(self.endpoint))?;
+        let (_, last) = self.exchange.attempted.get();
+        let last = last.map(|endpoint| endpoint.index);
+        let permit = self.pick(&self.exchange.tried()).or_else(|| self.pick(last.as_slice()))?;
         self.is_affordable(occasion).then_some(permit)
     }
 
-    fn pick(&self, skip: Option<&Endpoint>) -> Option<Permit<'s>> {
+    fn pick(&self, skip: &[u16]) -> Option<Permit<'s>> {
         let desk = &mut *self.shard.desk.borrow_mut();
         let wish = Wish { skip, affinity: self.affinity, warm: Some(&desk.warm) };
         balance::pick(self.cluster, wish, &mut desk.rng).ok()

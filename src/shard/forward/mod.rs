@@ -96,7 +96,8 @@ pub(super) async fn carry<'s>(
         outcome.delivery = outcome.delivery.max(delivery(failure.sent));
         if let Some((next, from)) = attempt.again.after(&failure, upload.is_resendable()) {
             cluster.meters.of(shard.index).retries.add(1);
-            (permit, source) = (next, from);
+            permit = next.unwrap_or(permit);
+            source = from;
             continue;
         }
         let mut refusal = refusal_for(&failure);

@@ -66,8 +66,8 @@ impl Balance {
 /// What is asked of a choice besides the policy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
-    /// Not this one.
-    pub skip: Option<&'a Endpoint>,
+    /// Not those at these places of the cluster.
+    pub skip: &'a [u16],
     /// Whom the request is for; see [`affinity`]. Chosen otherwise when absent.
     pub affinity: Option<u64>,
     /// Who is preferred among equals.

@@ -8,7 +8,7 @@ mod budget;
 mod policy;
 
 pub use budget::{Allowance, Budget};
-pub use policy::{Occasion, Occasions, Policy};
+pub use policy::{ATTEMPTS_MAX, Occasion, Occasions, Policy};
 
 /// How much of a request an attempt handed to the network before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,9 @@
 //!
 //! A policy narrows or widens what [`super::allowed`] may do; what could pay twice is not for it to allow.
 
+/// The most attempts an exchange may make.
+pub const ATTEMPTS_MAX: u8 = 5;
+
 /// What can have gone wrong with an attempt that another one may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {

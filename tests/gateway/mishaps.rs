@@ -1,0 +1,93 @@
+//! Deliveries on which several things go wrong at once: the second endpoint too, the time, the configuration meanwhile.
+
+use serde_json::Value;
+
+use crate::rig::{Endpoint, Gate, Gateway, Setup, Talk, until};
+
+/// Keeps endpoints that fail among those that are asked.
+const ALL_STAY: &str = "ejection = { failures = 0, margin = \"0%\" }";
+
+/// An endpoint that reads each request and does `then`.
+fn always(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Endpoint {
+    Endpoint::scripted(move |talk, seen| {
+        talk.read_body(seen);
+        then(talk);
+    })
+}
+
+fn busy() -> Endpoint {
+    always(|talk| {
+        talk.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
+    })
+}
+
+/// What `/clusters` says of the endpoint at `place` of the first cluster.
+fn told(gateway: &Gateway, place: usize) -> Value {
+    let clusters: Value = serde_json::from_str(&gateway.admin_get("/clusters").1).unwrap();
+    clusters[0]["endpoints"][place].clone()
+}
+
+/// Broken by a third attempt that goes where the first one failed, while there is somebody who was not asked.
+#[test]
+fn nobody_is_asked_again_while_there_are_others() {
+    for policy in
+        ["least-connections", "latency", "round-robin", "random", "hash\"\nhash_by = \"header:X-Key"]
+    {
+        let (one, other, well) = (busy(), busy(), Endpoint::answering("ok"));
+        let lines = format!("balance = \"{policy}\"\n{ALL_STAY}\nretry_floor = 1000");
+        let gateway = Setup::new()
+            .cluster("main", &[one.address, other.address, well.address], &lines)
+            .route("all", "/", "main", "retry = { attempts = 3, on = [\"503\"] }")
+            .start();
+        let mut client = gateway.client();
+        for number in 0..60 {
+            let answer = client.get("/", &format!("X-Key: {number}\r\n"));
+            assert_eq!((answer.status, answer.text()), (200, "ok".into()), "{policy}");
+        }
+    }
+}
+
+/// Broken by attempts that only remember where the first one went: who was asked besides and failed is asked again.
+#[test]
+fn who_was_asked_besides_and_failed_is_not_asked_again() {
+    let gate = Gate::default();
+    let (silent, sick, well) = (Endpoint::holding(&gate), busy(), Endpoint::answering("ok"));
+    let lines = format!("balance = \"random\"\n{ALL_STAY}\nretry_floor = 1000");
+    let route = "hedge = { after = \"5ms\" }\nretry = { attempts = 3, on = [\"503\"] }";
+    let gateway = Setup::new()
+        .cluster("main", &[silent.address, sick.address, well.address], &lines)
+        .route("all", "/", "main", route)
+        .start();
+    let mut client = gateway.client();
+    for _ in 0..30 {
+        assert_eq!(client.get("/", "").text(), "ok");
+    }
+    gate.open();
+}
+
+/// Broken by an exchange that is in its own way: its slot is the last.
+#[test]
+fn a_stale_connection_is_no_failure_where_there_is_no_slot_to_spare() {
+    let endpoint = Endpoint::scripted(|talk, seen| {
+        talk.read_body(seen);
+        if talk.earlier > 0 {
+            talk.close();
+        } else {
+            talk.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let gateway = Setup::new()
+        .cluster("main", &[endpoint.address], "max_in_flight = 1")
+        .route("all", "/", "main", "")
+        .start();
+    let mut client = gateway.client();
+    let (mut reused, mut round) = (0, 0);
+    until("a few stale connections", || {
+        let answer = client.get("/", "");
+        assert_eq!((answer.status, answer.text()), (200, "ok".into()), "{}", answer.head);
+        round += 1;
+        reused = gateway.log(round).iter().filter(|line| line["attempts"] == 2).count();
+        reused >= 3
+    });
+    assert_eq!(told(&gateway, 0)["failed"], 0);
+}
