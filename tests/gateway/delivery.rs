@@ -1,8 +1,8 @@
 //! Delivery: when an endpoint fails, nothing is paid twice, and the client is told what can have happened.
 
-use std::{io::Write, net::TcpListener};
+use std::io::Write;
 
-use crate::rig::{Answer, Client, Endpoint, Gate, Gateway, Setup, Talk, until};
+use crate::rig::{Answer, Client, Deaf, Endpoint, Gate, Gateway, Setup, Talk, until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -157,21 +157,9 @@ fn when_nobody_is_there_the_client_is_promised_that() {
 
 #[test]
 fn an_endpoint_that_does_not_take_connections_is_given_up() {
-    // Nobody accepts, and the queue is full.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let socket = socket2::SockRef::from(&listener);
-    socket.listen(0).unwrap();
-    let _queued: Vec<_> = (0..4)
-        .map(|_| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            let _ = socket.connect(&address.into());
-            socket
-        })
-        .collect();
+    let deaf = Deaf::new();
     let gateway = Setup::new()
-        .cluster("main", &[address], "connect_timeout = \"100ms\"")
+        .cluster("main", &[deaf.address], "connect_timeout = \"100ms\"")
         .route("all", "/", "main", "")
         .start();
     let answer = gateway.client().post("/pay", "", b"1");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::rig::{Endpoint, Gate, Gateway, Setup, Talk, until};
+use crate::rig::{Deaf, Endpoint, Gate, Gateway, Setup, Talk, until};
 
 /// Keeps endpoints that fail among those that are asked.
 const ALL_STAY: &str = "ejection = { failures = 0, margin = \"0%\" }";
@@ -63,6 +63,79 @@ fn who_was_asked_besides_and_failed_is_not_asked_again() {
         assert_eq!(client.get("/", "").text(), "ok");
     }
     gate.open();
+}
+
+/// Broken by a failure that nobody notes because somebody else was asked first.
+#[test]
+fn who_cannot_be_asked_besides_is_found_out() {
+    let gate = Gate::default();
+    let silent = Endpoint::holding(&gate);
+    let text = format!(
+        "\n[[cluster]]\nname = \"main\"\nbalance = \"round-robin\"\nresponse_timeout = \"100ms\"\n\
+         ejection = {{ failures = 3, time = \"1h\" }}\n\
+         endpoints = [{{ address = \"{}\", weight = 1000 }}, {{ address = \"{}\" }}]\n",
+        silent.address,
+        Endpoint::nowhere()
+    );
+    let gateway = Setup::new().text(&text).route("all", "/", "main", "hedge = { after = \"5ms\" }").start();
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/", "").status, 504);
+    }
+    assert_eq!(told(&gateway, 1)["failed"], 3);
+    until("it to be ejected", || told(&gateway, 1)["state"] == "ejected");
+    gate.open();
+}
+
+/// Broken by a hedge that waits for longer than an answer may take.
+#[test]
+fn an_endpoint_has_no_longer_because_another_could_be_asked() {
+    let gate = Gate::default();
+    let (one, other) = (Endpoint::holding(&gate), Endpoint::holding(&gate));
+    let gateway = Setup::new()
+        .cluster("main", &[one.address, other.address], "response_timeout = \"100ms\"")
+        .route("all", "/", "main", "hedge = { after = \"60s\" }")
+        .start();
+    let answer = gateway.client().get("/", "");
+    assert_eq!((answer.status, answer.code()), (504, "upstream_timeout".into()));
+    assert_eq!(gate.arrived(), 1);
+    gate.open();
+}
+
+/// Broken by an endpoint that is blamed for having had no time, and by a time-out that is called something else.
+#[test]
+fn time_that_is_up_is_nobodys_failure_to_connect() {
+    let deaf = Deaf::new();
+    let gateway = Setup::new()
+        .cluster("main", &[deaf.address], "connect_timeout = \"10s\"")
+        .route("all", "/", "main", "timeout = \"100ms\"")
+        .start();
+    let answer = gateway.client().post("/pay", "", b"1");
+    assert_eq!((answer.status, answer.code()), (504, "upstream_timeout".into()));
+    assert_eq!(answer.field("tollgate-delivery"), Some("not-sent"));
+    let line = gateway.log(1).remove(0);
+    assert_eq!((&line["reason"], &line["termination"]), (&"route.timeout".into(), &"e7".into()));
+    // It had all the time there was.
+    until("the failure to be noted", || told(&gateway, 0)["failed"] == 1);
+
+    let [silent, other] = [0, 1].map(|_| always(Talk::wait_for_end));
+    for second in [deaf.address, other.address] {
+        let text = format!(
+            "\n[[cluster]]\nname = \"main\"\nbalance = \"round-robin\"\nresponse_timeout = \"400ms\"\n\
+             connect_timeout = \"10s\"\n{ALL_STAY}\n\
+             endpoints = [{{ address = \"{}\", weight = 1000 }}, {{ address = \"{second}\" }}]\n",
+            silent.address,
+        );
+        let route = "timeout = \"500ms\"\nretry = { on = [\"timeout\"] }";
+        let gateway = Setup::new().text(&text).route("all", "/", "main", route).start();
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/", "").status, 504);
+        }
+        assert!(gateway.log(3).iter().any(|line| line["attempts"] == 2), "{:?}", gateway.log(3));
+        assert_eq!(told(&gateway, 0)["failed"], 3);
+        assert_eq!(told(&gateway, 1)["failed"], 0, "what had a fifth of the time is not judged by it");
+    }
 }
 
 /// Broken by an exchange that is in its own way: its slot is the last.

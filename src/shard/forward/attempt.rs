@@ -46,6 +46,8 @@ pub(super) struct Attempt<'a, 's> {
     pub(super) endpoint: &'s Endpoint,
     /// How closely a kept connection is looked at.
     pub(super) look: Look,
+    /// When it began.
+    pub(super) began_ms: u64,
     /// What may become of an answer that nobody wants.
     pub(super) again: Again<'a, 's>,
     /// The place of the endpoint whose answer it is: another one if that was asked as well and was faster.
@@ -81,7 +83,7 @@ impl<'s> Attempt<'_, 's> {
         let lease = match self.connect(source).await {
             Ok(lease) => lease,
             Err(failure) => {
-                self.note(self.endpoint, Finding::Failed(failure.cause), None);
+                self.note(self.endpoint, self.blame(Cause::Connect, self.began_ms), None);
                 return (Ending::Failed(failure), 0);
             }
         };
@@ -89,9 +91,10 @@ impl<'s> Attempt<'_, 's> {
         // What is still to come of the body comes at the client's pace.
         let at_once = upload.is_finished();
         let mut sending = self.send_beginning(request, lease.socket()).await;
+        let mut due_ms = at_once.then(|| self.answer_due_ms());
         let mut winner = (lease, self.endpoint, None);
         if sending == Sending::Done && upload.is_finished() && upload.is_resendable() {
-            match hedge::race(self, winner.0.socket(), request).await {
+            match hedge::race(self, winner.0.socket(), request, self.answer_due_ms()).await {
                 Race::First => {}
                 Race::Rival { permit, lease } => {
                     self.answered_by.set(permit.endpoint().index);
@@ -99,6 +102,7 @@ impl<'s> Attempt<'_, 's> {
                     let silent_us = shard.clock.recent().since_us(started);
                     self.note(self.endpoint, Finding::Unknown, Some(silent_us));
                     // The first one's connection closes here, and nobody reads what it may still say.
+                    due_ms = None;
                     winner = (lease, permit.endpoint(), Some(permit));
                 }
                 Race::Nobody => sending = Sending::Failed(Cause::TimedOut, Sent::Something),
@@ -118,7 +122,7 @@ impl<'s> Attempt<'_, 's> {
                     request,
                     &mut block,
                     (socket, endpoint),
-                    is_closed,
+                    (is_closed, due_ms),
                 );
                 (messages.await, Sent::Something)
             }
@@ -127,7 +131,11 @@ impl<'s> Attempt<'_, 's> {
         let answered_us = self.exchange.answered_us.get().checked_sub(started.monotonic_us);
         // Of another one that was asked later this would not be the wait.
         let waited_us = (at_once && rival.is_none()).then_some(answered_us.unwrap_or(upstream_us));
-        self.note(endpoint, end.finding(lease.carrier), waited_us);
+        let finding = match end.finding(lease.carrier) {
+            Finding::Failed(cause) if rival.is_none() => self.blame(cause, self.began_ms),
+            finding => finding,
+        };
+        self.note(endpoint, finding, waited_us);
         let ending = match end {
             Transfer::Answer(DownloadEnd::Complete { status, next, upstream_kept_ms }) => {
                 if let Some(kept_ms) = upstream_kept_ms {
@@ -155,8 +163,17 @@ impl<'s> Attempt<'_, 's> {
         (ending, upstream_us)
     }
 
+    /// What to think of an endpoint with which an attempt failed that began at `began_ms`. When the exchange's time is up,
+    /// it was too short to judge by where it was less than half of all that a route grants.
+    pub(super) fn blame(&self, cause: Cause, began_ms: u64) -> Finding {
+        let timeout_ms = self.exchange.facts.route.map_or(u64::MAX, |route| route.timeout_ms);
+        let judged_ms = self.exchange.until_ms.saturating_sub(timeout_ms / 2);
+        let was_slow = matches!(cause, Cause::Connect | Cause::TimedOut) && self.exchange.is_over(self.shard);
+        if was_slow && began_ms > judged_ms { Finding::Unknown } else { Finding::Failed(cause) }
+    }
+
     /// Takes note of what an endpoint is like.
-    fn note(&self, endpoint: &Endpoint, finding: Finding, waited_us: Option<u64>) {
+    pub(super) fn note(&self, endpoint: &Endpoint, finding: Finding, waited_us: Option<u64>) {
         balance::note(self.cluster, endpoint, self.shard.index, finding, waited_us);
     }
 
@@ -169,11 +186,11 @@ impl<'s> Attempt<'_, 's> {
         let left_ms = self.exchange.until_ms.saturating_sub(self.shard.recent_ms());
         let dialled = Lease::dial(self.shard, self.cluster, self.endpoint, left_ms).await;
         self.shard.clock.now();
-        dialled.map_err(|_| Failure {
-            sent: Sent::Nothing,
-            carrier: Carrier::Fresh,
-            answered: Answered::No,
-            cause: Cause::Connect,
+        dialled.map_err(|error| {
+            // Whether a connection could have been made, nobody knows then.
+            let is_over = error.kind() == io::ErrorKind::TimedOut && self.exchange.is_over(self.shard);
+            let cause = if is_over { Cause::TimedOut } else { Cause::Connect };
+            Failure { sent: Sent::Nothing, carrier: Carrier::Fresh, answered: Answered::No, cause }
         })
     }
 
@@ -196,7 +213,7 @@ impl<'s> Attempt<'_, 's> {
         }
     }
 
-    /// Sends the rest of the request and passes the answer on.
+    /// Sends the rest of the request and passes the answer on, which must have begun at `due_ms` if that is settled.
     async fn exchange_messages(
         &self,
         downstream: &mut Downstream,
@@ -204,7 +221,7 @@ impl<'s> Attempt<'_, 's> {
         request: &mut Block,
         block: &mut Block,
         (upstream, endpoint): (&Socket, &Endpoint),
-        endpoint_closed: bool,
+        (endpoint_closed, due_ms): (bool, Option<u64>),
     ) -> Transfer {
         let shard = self.shard;
         let stall_ms = self.cluster.response_timeout_ms;
@@ -225,7 +242,10 @@ impl<'s> Attempt<'_, 's> {
             patience: Patience::with_client(&self.exchange.snapshot.timeouts),
         };
         let answer = download.run(|| finished.get());
-        let expect_answer = || upstream.watch().set(Direction::Read, self.answer_due_ms());
+        let expect_answer = || {
+            let due_ms = due_ms.unwrap_or_else(|| self.answer_due_ms());
+            upstream.watch().set(Direction::Read, due_ms);
+        };
         match client_block {
             Some(client_block) if !upload.is_finished() && !endpoint_closed => {
                 upstream.watch().clear(Direction::Read);

@@ -12,7 +12,10 @@ use std::{
 
 use crate::{
     base::block::Block,
-    stage::{balance::Permit, retry::Repetition},
+    stage::{
+        balance::{Finding, Permit},
+        retry::{Carrier, Cause, Repetition},
+    },
 };
 
 use super::{
@@ -31,17 +34,26 @@ pub(super) enum Race<'s> {
     Nobody,
 }
 
-/// Waits until an answer begins: the first endpoint's, to which `request` was sent, or, if that takes too long, the one
-/// of another endpoint.
-pub(super) async fn race<'s>(attempt: &Attempt<'_, 's>, first: &Socket, request: &Block) -> Race<'s> {
+/// Waits until an answer begins: the first endpoint's, to which `request` was sent and which has until `due_ms`, or, if
+/// that takes too long, the one of another endpoint.
+pub(super) async fn race<'s>(
+    attempt: &Attempt<'_, 's>,
+    first: &Socket,
+    request: &Block,
+    due_ms: u64,
+) -> Race<'s> {
     let (shard, again) = (attempt.shard, &attempt.again);
     let is_safe = attempt.exchange.repetition == Repetition::Safe;
     let Some(after_ms) = again.hedge_after_ms().filter(|_| is_safe) else { return Race::First };
-    first.watch().set(Direction::Read, (shard.recent_ms() + after_ms).min(attempt.exchange.until_ms));
+    let silent_ms = shard.recent_ms() + after_ms;
+    if silent_ms >= due_ms {
+        return Race::First;
+    }
+    first.watch().set(Direction::Read, silent_ms);
     if listen(first).await != Heard::Silence {
         return Race::First;
     }
-    first.watch().set(Direction::Read, attempt.answer_due_ms());
+    first.watch().set(Direction::Read, due_ms);
     let Some(permit) = again.hedge() else { return Race::First };
     let lease = {
         let (mut first, mut rival) = (pin!(listen(first)), pin!(ask(attempt, &permit, request)));
@@ -55,9 +67,10 @@ pub(super) async fn race<'s>(attempt: &Attempt<'_, 's>, first: &Socket, request:
             if said == Some(Heard::Answer) {
                 return Poll::Ready(Err(Race::First));
             }
-            if is_asked && let Poll::Ready(lease) = rival.as_mut().poll(context) {
-                if let Some(lease) = lease {
-                    return Poll::Ready(Ok(lease));
+            if is_asked && let Poll::Ready(answered) = rival.as_mut().poll(context) {
+                match answered {
+                    Ok(lease) => return Poll::Ready(Ok(lease)),
+                    Err(finding) => attempt.note(permit.endpoint(), finding, None),
                 }
                 is_asked = false;
             }
@@ -82,21 +95,46 @@ pub(super) async fn race<'s>(attempt: &Attempt<'_, 's>, first: &Socket, request:
 }
 
 /// Sends `request` to the endpoint of `permit`; the connection, once an answer has begun on it.
-async fn ask<'s>(attempt: &Attempt<'_, 's>, permit: &Permit<'s>, request: &Block) -> Option<Lease<'s>> {
+///
+/// # Errors
+/// What that says of the endpoint.
+async fn ask<'s>(
+    attempt: &Attempt<'_, 's>,
+    permit: &Permit<'s>,
+    request: &Block,
+) -> Result<Lease<'s>, Finding> {
     let (shard, cluster) = (attempt.shard, attempt.cluster);
+    let began_ms = shard.recent_ms();
     let kept = Lease::from_pool(shard, cluster, permit.endpoint(), Look::Recent);
     let lease = match kept {
         Some(lease) => lease,
         None => {
             let left_ms = attempt.exchange.until_ms.saturating_sub(shard.recent_ms());
-            Lease::dial(shard, cluster, permit.endpoint(), left_ms).await.ok()?
+            let dialled = Lease::dial(shard, cluster, permit.endpoint(), left_ms).await;
+            shard.clock.now();
+            dialled.map_err(|_| attempt.blame(Cause::Connect, began_ms))?
         }
+    };
+    // A kept connection may have been closing all along.
+    let broken = || match lease.carrier {
+        Carrier::Reused => Finding::Unknown,
+        Carrier::Fresh => Finding::Failed(Cause::Broken),
     };
     let patience = attempt.exchange.patience_with_endpoint(cluster.response_timeout_ms);
     let upstream = lease.socket();
-    upstream.send_all([request.unread()], &patience, || shard.recent_ms()).await.ok()?;
+    match upstream.send_all([request.unread()], &patience, || shard.recent_ms()).await {
+        Err(failed) if failed.error.kind() == io::ErrorKind::TimedOut => {
+            return Err(attempt.blame(Cause::TimedOut, began_ms));
+        }
+        Err(_) => return Err(broken()),
+        Ok(()) => {}
+    }
     upstream.watch().set(Direction::Read, attempt.answer_due_ms());
-    (listen(upstream).await == Heard::Answer).then_some(lease)
+    match listen(upstream).await {
+        Heard::Answer => Ok(lease),
+        Heard::Silence => Err(attempt.blame(Cause::TimedOut, began_ms)),
+        Heard::End => Err(broken()),
+    }
 }
 
 /// What an endpoint was heard to do.

@@ -66,7 +66,8 @@ pub(super) async fn carry<'s>(
         let again = Again::new(shard, exchange, &permit, outcome.attempts);
         let endpoint = permit.endpoint();
         let answered_by = Cell::new(endpoint.index);
-        let attempt = Attempt { shard, exchange, cluster, endpoint, look, again, answered_by };
+        let began_ms = shard.recent_ms();
+        let attempt = Attempt { shard, exchange, cluster, endpoint, look, began_ms, again, answered_by };
         let (ending, upstream_us) = attempt.run(downstream, &mut upload, &mut request, source).await;
         outcome.upstream_us += upstream_us;
         outcome.attempts = attempt.again.attempts();

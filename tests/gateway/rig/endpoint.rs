@@ -198,6 +198,28 @@ impl Endpoint {
     }
 }
 
+/// An address that takes no connections and turns none away either: nobody accepts, and the queue is full.
+pub(crate) struct Deaf {
+    pub(crate) address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<socket2::Socket>,
+}
+
+impl Deaf {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        socket2::SockRef::from(&listener).listen(0).unwrap();
+        let queued = (0..4).map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address.into());
+            socket
+        });
+        Self { address, _queued: queued.collect(), _listener: listener }
+    }
+}
+
 impl Drop for Endpoint {
     fn drop(&mut self) {
         self.record.stopped.store(true, Ordering::SeqCst);
