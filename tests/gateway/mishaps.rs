@@ -164,3 +164,47 @@ fn a_stale_connection_is_no_failure_where_there_is_no_slot_to_spare() {
     });
     assert_eq!(told(&gateway, 0)["failed"], 0);
 }
+
+/// Broken by a connection that is put back, or left, where nobody looks any more.
+#[test]
+fn no_connection_to_an_endpoint_stays_that_has_left() {
+    for (shards, is_under_way) in [(1, true), (1, false), (2, true), (2, false)] {
+        let (gate, ended) = (Gate::default(), Gate::default());
+        let (pass, end) = (gate.clone(), ended.clone());
+        let leaver = always(move |talk| {
+            pass.pass();
+            talk.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            talk.wait_for_end();
+            end.open();
+        });
+        let other = Endpoint::answering("other");
+        let setup = |endpoint: &Endpoint| {
+            Setup::new()
+                .cluster("main", &[endpoint.address], "idle_timeout = \"1h\"")
+                .route("all", "/", "main", "")
+                .shards(shards)
+        };
+        let gateway = setup(&leaver).start();
+        let mut waiting = gateway.client();
+        waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        until("the request at the endpoint", || gate.arrived() == 1);
+        let mut finish = || {
+            gate.open();
+            assert_eq!(waiting.answer().text(), "ok");
+        };
+        if !is_under_way {
+            finish();
+            let idle = "tollgate_upstream_connections{cluster=\"main\",state=\"idle\"}";
+            // One that waits for any shard, if there are several, and for its own if not.
+            until("its connection to be idle", || gateway.metric(idle) == 1.0);
+        }
+        assert_eq!(gateway.reload(&setup(&other)).0, 200);
+        if is_under_way {
+            // Every shard has taken it up, as each of many connections finds.
+            let news = || gateway.client().get("/", "").text() == "other";
+            until("every shard to know", || (0..16).all(|_| news()));
+            finish();
+        }
+        until("its connection to be closed", || ended.is_open());
+    }
+}

@@ -66,6 +66,8 @@ struct Pool {
     counted: usize,
     /// Where those go that are not needed; absent before the first.
     spares: Option<Arc<Spares>>,
+    /// The endpoint has left: what still ends with it is not kept.
+    has_left: bool,
     /// Exchanges that ended in this tick, and whether they were many in the last one.
     ends: u32,
     was_busy: bool,
@@ -100,11 +102,13 @@ impl Pools {
         for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
             known[endpoint.slot] = true;
         }
-        let unknown = self.0.iter_mut().enumerate().zip(known).filter(|(_, known)| !known);
-        for ((slot, pool), _) in unknown {
-            pool.idle.clear();
-            pool.spares = None;
-            pool.count(slot, shard);
+        for ((slot, pool), is_known) in self.0.iter_mut().enumerate().zip(known) {
+            pool.has_left = !is_known;
+            if pool.has_left {
+                pool.idle.clear();
+                pool.spares = None;
+                pool.count(slot, shard);
+            }
         }
     }
 
@@ -122,8 +126,8 @@ impl Pools {
         }
     }
 
-    /// Closes what has been idle too long or was closed by its peer. The spares of each endpoint are looked at by one
-    /// of the shards.
+    /// Closes what has been idle too long, was closed by its peer, or leads to an endpoint that has left. The spares of each
+    /// endpoint are looked at by one of the shards.
     pub(in super::super) fn retire(&mut self, shard: &Shard, now_ms: u64) {
         for (slot, pool) in self.0.iter_mut().enumerate() {
             pool.idle.retain(|idle| idle.is_good(now_ms));
@@ -133,6 +137,12 @@ impl Pools {
         for endpoint in snapshot.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
             if endpoint.slot % shards == shard.index {
                 endpoint.spares.sweep(|spare| spare.until_ms > now_ms && socket::is_quiet(&spare.stream));
+            }
+        }
+        // A shard that did not know yet may have left some.
+        for (_, endpoint) in snapshot.departed.iter() {
+            if endpoint.slot % shards == shard.index && endpoint.spares.count() > 0 {
+                endpoint.spares.sweep(|_| false);
             }
         }
     }
@@ -298,7 +308,7 @@ impl<'s> Lease<'s> {
         let pool = &mut pools.0[endpoint.slot];
         let (since_ms, ends_ms) = (shard.recent_ms(), self.ends_ms);
         let until_ms = since_ms.saturating_add(cluster.idle_timeout_ms.min(kept_ms)).min(ends_ms);
-        if shard.draining.get() || until_ms <= since_ms {
+        if shard.draining.get() || pool.has_left || until_ms <= since_ms {
             return;
         }
         if !pool.meters.as_ref().is_some_and(|meters| Arc::ptr_eq(meters, &cluster.meters)) {
