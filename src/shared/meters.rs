@@ -109,6 +109,8 @@ pub struct EndpointMeters {
     pub good: Counter,
     /// Attempts that it did not: no connection, no answer, or one that counts as a failure.
     pub bad: Counter,
+    /// Those of them that count as failures in a row.
+    pub faults: Counter,
     /// Attempts whose time is in [`EndpointMeters::waited_us`].
     pub waits: Counter,
     /// Time until the answer began, in microseconds; a failure counts as slow.

@@ -38,6 +38,17 @@ pub struct Counts {
     pub good: u64,
     /// Attempts that did not.
     pub bad: u64,
+    /// Those of them that count as failures in a row.
+    pub faults: u64,
+}
+
+/// What an endpoint is left out for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// In words.
+    pub why: String,
+    /// It did worse than the others, among whom everything bad counts and not only failures in a row.
+    pub is_compared: bool,
 }
 
 /// How often attempts succeeded lately.
@@ -62,11 +73,12 @@ enum Illness {
     None,
     Ejected {
         until_ms: u64,
-        why: String,
+        charge: Charge,
     },
     /// It is tried, one exchange at a time.
     Probation {
         since: Counts,
+        is_compared: bool,
     },
 }
 
@@ -101,8 +113,8 @@ pub struct Patient {
     /// Since when nothing has happened that counts among those.
     well_since_ms: u64,
     ramp_from_ms: Option<u64>,
-    /// When it would last have been ejected if not too many were.
-    spared_ms: Option<u64>,
+    /// When it would last have been ejected if not too many were, and why.
+    spared: Option<(u64, String)>,
     /// What the last probes said; nothing before the first.
     is_up: Option<bool>,
     /// Of the last probes, how many said otherwise.
@@ -121,7 +133,7 @@ impl Patient {
             ejected: 0,
             well_since_ms: now_ms,
             ramp_from_ms: is_newcomer.then_some(now_ms),
-            spared_ms: None,
+            spared: None,
             is_up: None,
             contrary: 0,
             said: String::new(),
@@ -151,15 +163,17 @@ impl Patient {
     /// Goes on to what is due by now.
     pub fn advance(&mut self, care: &Care, now_ms: u64) -> Option<Change> {
         match &self.illness {
-            Illness::Ejected { until_ms, .. } if now_ms >= *until_ms => {
-                self.illness = Illness::Probation { since: self.counts };
+            Illness::Ejected { until_ms, charge } if now_ms >= *until_ms => {
+                let is_compared = charge.is_compared;
+                self.illness = Illness::Probation { since: self.counts, is_compared };
                 Some(Change::OnProbation)
             }
-            Illness::Probation { since } if self.counts.bad > since.bad => {
-                let failed = self.counts.bad - since.bad;
-                Some(self.eject(format!("{failed} failed on probation"), care, now_ms))
+            Illness::Probation { since, is_compared } if self.failed(*since, *is_compared) > 0 => {
+                let (failed, is_compared) = (self.failed(*since, *is_compared), *is_compared);
+                let why = format!("{failed} failed on probation");
+                Some(self.eject(Charge { why, is_compared }, care, now_ms))
             }
-            Illness::Probation { since } if self.counts.good >= since.good + PROBATION_GOOD => {
+            Illness::Probation { since, .. } if self.counts.good >= since.good + PROBATION_GOOD => {
                 self.recover(now_ms);
                 Some(Change::Recovered)
             }
@@ -172,6 +186,15 @@ impl Patient {
         }
     }
 
+    /// What speaks against it on probation: a 500, which a client may provoke everywhere, only if it did worse than others.
+    fn failed(&self, since: Counts, is_compared: bool) -> u64 {
+        if is_compared {
+            self.counts.bad.saturating_sub(since.bad)
+        } else {
+            self.counts.faults.saturating_sub(since.faults)
+        }
+    }
+
     fn recover(&mut self, now_ms: u64) {
         self.illness = Illness::None;
         (self.well_since_ms, self.ramp_from_ms) = (now_ms, Some(now_ms));
@@ -179,20 +202,21 @@ impl Patient {
     }
 
     /// Leaves it out for a while.
-    pub fn eject(&mut self, why: String, care: &Care, now_ms: u64) -> Change {
+    pub fn eject(&mut self, charge: Charge, care: &Care, now_ms: u64) -> Change {
         self.ejections += 1;
         self.ejected += 1;
         let longest_ms = EJECTION_MS_MAX.max(care.ejection.time_ms);
         let for_ms = care.ejection.time_ms.saturating_mul(u64::from(self.ejections)).min(longest_ms);
-        self.illness = Illness::Ejected { until_ms: now_ms + for_ms, why: why.clone() };
-        self.spared_ms = None;
+        let why = charge.why.clone();
+        self.illness = Illness::Ejected { until_ms: now_ms + for_ms, charge };
+        self.spared = None;
         self.rate = Rate::default();
         Change::Ejected { why, for_ms }
     }
 
     /// It should be ejected and is not, because too many are.
-    pub fn spare(&mut self, now_ms: u64) {
-        self.spared_ms = Some(now_ms);
+    pub fn spare(&mut self, charge: Charge, now_ms: u64) {
+        self.spared = Some((now_ms, charge.why));
     }
 
     /// Takes note of a probe's answer: what went well, or what did not.
@@ -289,14 +313,14 @@ impl Patient {
         }
         let in_panic = if panics { "; used all the same, because too few are well" } else { "" };
         match &self.illness {
-            Illness::Ejected { until_ms, why } => {
+            Illness::Ejected { until_ms, charge: Charge { why, .. } } => {
                 let left_s = seconds_left(*until_ms);
                 return ("ejected", format!("ejected: {why}, {left_s} s left{in_panic}"));
             }
             _ if self.is_up == Some(false) => {
                 return ("down", format!("down: the last probe: {}{in_panic}", self.said));
             }
-            Illness::Probation { since } => {
+            Illness::Probation { since, .. } => {
                 let good = self.counts.good.saturating_sub(since.good);
                 let why = format!("probation: {good} of {PROBATION_GOOD} went well, one at a time");
                 return ("probation", why);
@@ -306,16 +330,18 @@ impl Patient {
         if let Some(percent) = self.ramp_percent(offer.slow_start_ms, now_ms) {
             return ("slow-start", format!("slow start: {percent} % of its weight"));
         }
-        let mut why = match (streak.failures, self.is_up) {
+        let why = match (streak.failures, self.is_up) {
             (0, Some(_)) => format!("the last probe: {}", self.said),
             (0, None) => "nothing speaks against it".to_owned(),
             (1, _) => format!("the last attempt failed: {}", Fault::from_byte(streak.last).words()),
             _ => in_a_row(streak).to_string(),
         };
-        if self.spared_ms.is_some_and(|spared_ms| now_ms < spared_ms + SPARED_MS) {
-            why.push_str("; not ejected, because too many are");
+        match &self.spared {
+            Some((spared_ms, accused_of)) if now_ms < spared_ms + SPARED_MS => {
+                ("up", format!("{accused_of}; not ejected, because too many are"))
+            }
+            _ => ("up", why),
         }
-        ("up", why)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 use super::{
     circuit::{self, Circuit, Tally},
     estimate,
-    patient::{Change, Counts, Offer, Order, Patient, Rate, in_a_row},
+    patient::{Change, Charge, Counts, Offer, Order, Patient, Rate, in_a_row},
     probe::Said,
     report::Report,
 };
@@ -58,6 +58,7 @@ fn counts(endpoint: &Endpoint) -> Counts {
     Counts {
         good: endpoint.meters.sum(|meters| &meters.good),
         bad: endpoint.meters.sum(|meters| &meters.bad),
+        faults: endpoint.meters.sum(|meters| &meters.faults),
     }
 }
 
@@ -172,37 +173,44 @@ fn limit(cluster: &Cluster, circuit: &mut Option<Circuit>) -> Option<u32> {
     Some(circuit.get_or_insert_with(|| Circuit::new(fuse, tally)).look(fuse, tally, in_flight))
 }
 
-/// Leaves out those that fail, worst first, as long as not too many are.
+/// Leaves out those that fail, worst first, as long as not too many are. Who gets nothing, because an operator or it
+/// itself wants that, is not judged, and no substitute for those who do.
 fn eject(cluster: &Cluster, charts: &mut [&mut Chart], now_ms: u64, changes: &mut Vec<(usize, Change)>) {
     let care = &cluster.care;
     let rates: Vec<Rate> = charts.iter().map(|chart| chart.patient.rate()).collect();
-    let mut accused: Vec<(usize, String)> = Vec::new();
+    let mut accused: Vec<(usize, Charge)> = Vec::new();
     for (place, endpoint) in cluster.endpoints.iter().enumerate() {
         if charts[place].patient.is_ejectable()
-            && let Some(why) = accusation(cluster, &endpoint.standing, place, &rates)
+            && is_in_service(charts[place])
+            && let Some(charge) = accusation(cluster, &endpoint.standing, place, &rates)
         {
-            accused.push((place, why));
+            accused.push((place, charge));
         }
     }
     accused.sort_by(|(one, _), (other, _)| rates[*one].share().total_cmp(&rates[*other].share()));
-    let count = charts.len();
-    for (place, why) in accused {
-        let out = charts.iter().filter(|chart| chart.patient.is_ejected()).count();
-        let left = charts.iter().filter(|chart| chart.patient.is_well()).count();
+    let count = charts.iter().filter(|chart| is_in_service(chart)).count();
+    for (place, charge) in accused {
+        let in_service = || charts.iter().filter(|chart| is_in_service(chart));
+        let out = in_service().filter(|chart| chart.patient.is_ejected()).count();
+        let left = in_service().filter(|chart| chart.patient.is_well()).count();
         let within_share = out == 0 || (out + 1) * 100 <= count * care.ejection.share_percent as usize;
         if within_share && left > 1 {
-            changes.push((place, charts[place].patient.eject(why, care, now_ms)));
+            changes.push((place, charts[place].patient.eject(charge, care, now_ms)));
         } else {
-            charts[place].patient.spare(now_ms);
+            charts[place].patient.spare(charge, now_ms);
         }
     }
 }
 
+fn is_in_service(chart: &Chart) -> bool {
+    !chart.order.drained && chart.report.share() != Some(0.0)
+}
+
 /// What speaks for leaving the endpoint at `place` out.
-fn accusation(cluster: &Cluster, standing: &Standing, place: usize, rates: &[Rate]) -> Option<String> {
+fn accusation(cluster: &Cluster, standing: &Standing, place: usize, rates: &[Rate]) -> Option<Charge> {
     let streak = standing.streak();
     if standing.terms().is_suspect || cluster.trip.is_due(streak.failures, streak.unreachable) {
-        return Some(in_a_row(streak).to_string());
+        return Some(Charge { why: in_a_row(streak).to_string(), is_compared: false });
     }
     let margin_percent = cluster.care.ejection.margin_percent;
     let (own, mut others) = (rates[place], Rate::default());
@@ -214,7 +222,8 @@ fn accusation(cluster: &Cluster, standing: &Standing, place: usize, rates: &[Rat
     let is_worse = margin_percent > 0 && own.share() + margin_percent as f64 / 100.0 <= others.share();
     (known && is_worse).then(|| {
         let (own, others) = (own.share() * 100.0, others.share() * 100.0);
-        format!("{own:.1} % of its attempts succeed, {others:.1} % of the others'")
+        let why = format!("{own:.1} % of its attempts succeed, {others:.1} % of the others'");
+        Charge { why, is_compared: true }
     })
 }
 

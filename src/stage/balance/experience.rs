@@ -99,6 +99,7 @@ pub fn note(cluster: &Cluster, endpoint: &Endpoint, shard: usize, finding: Findi
     let (meters, standing) = (endpoint.meters.of(shard), &endpoint.standing);
     match Fault::of(finding, cluster.trip.faults) {
         Some(fault) => {
+            meters.faults.add(1);
             meters.unreachable.add(u64::from(fault.0 == Fault::CONNECT));
             let streak = standing.note_failure(fault.0, fault.0 == Fault::CONNECT);
             if cluster.trip.is_due(streak.failures, streak.unreachable) {
