@@ -68,6 +68,8 @@ enum Reason {
     Usual,
     /// Answers take so many times as long.
     Slow(f64),
+    /// They do, but not because there are too many.
+    SlowAlone(f64),
     /// Most connections cannot be made.
     Unreachable,
     /// What is usual is being measured.
@@ -169,7 +171,7 @@ impl Circuit {
             self.limit = self.limit.min(in_flight) * gradient.max(SLOW);
             self.reason = Reason::Slow(times);
         } else {
-            self.reason = Reason::Usual;
+            self.reason = if gradient < 1.0 { Reason::SlowAlone(times) } else { Reason::Usual };
             if is_crowded {
                 self.limit *= 1.0 + (GROWTH - 1.0) * (gradient * fuse.tolerance - times).clamp(0.0, 1.0);
             } else {
@@ -210,6 +212,9 @@ impl Circuit {
         match self.reason {
             Reason::Usual => "answers take as long as usual".to_owned(),
             Reason::Slow(times) => format!("answers take {times:.1} times as long as usual"),
+            Reason::SlowAlone(times) => {
+                format!("answers take {times:.1} times as long as usual, though most of the limit is free")
+            }
             Reason::Unreachable => "most connections cannot be made".to_owned(),
             Reason::Sounding => "few are let in for a moment, to measure what is usual".to_owned(),
         }
@@ -334,6 +339,18 @@ mod tests {
         service.answer_us = 20_000.0;
         let again = service.serve(30.0, 60);
         assert!(again >= 30, "{again}");
+    }
+
+    /// Broken by words that call usual what is only not too much.
+    #[test]
+    fn few_that_are_answered_slowly_shut_nothing_and_are_told() {
+        let mut service = Service::new();
+        let before = service.serve(10.0, 20);
+        service.answer_us *= 10.0;
+        let after = service.serve(10.0, 10);
+        let words = service.circuit.words();
+        assert!(words.ends_with("times as long as usual, though most of the limit is free"), "{words}");
+        assert!(!service.circuit.is_tripped() && before - after <= 5, "{before}, {after}");
     }
 
     /// Broken by a circuit for which a dead service is a slow one.
