@@ -155,7 +155,7 @@ pub const ANSWERS: [Answer; 34] = {
         row(Code::UpstreamFailed, "upstream_failed", 502, "Bad Gateway", MayStay,
             "The service failed!", "The endpoint gave no valid answer; Tollgate-Delivery says whether it can have seen the request."),
         row(Code::UpstreamTimeout, "upstream_timeout", 504, "Gateway Timeout", MayStay,
-            "The service did not answer in time!", "The endpoint may have acted on the request."),
+            "The service did not answer in time!", "Tollgate-Delivery says whether the endpoint may have acted on the request."),
         row(Code::NoEndpoint, "no_endpoint", 503, "Service Unavailable", MayStay,
             "Service unavailable!", "No endpoint can take requests now; nothing was sent."),
         row(Code::Overloaded, "overloaded", 503, "Service Unavailable", MayStay,

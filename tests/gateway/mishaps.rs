@@ -113,6 +113,7 @@ fn time_that_is_up_is_nobodys_failure_to_connect() {
     let answer = gateway.client().post("/pay", "", b"1");
     assert_eq!((answer.status, answer.code()), (504, "upstream_timeout".into()));
     assert_eq!(answer.field("tollgate-delivery"), Some("not-sent"));
+    assert!(answer.text().contains("says whether the endpoint may have acted"), "{}", answer.text());
     let line = gateway.log(1).remove(0);
     assert_eq!((&line["reason"], &line["termination"]), (&"route.timeout".into(), &"e7".into()));
     // It had all the time there was.
@@ -135,6 +136,27 @@ fn time_that_is_up_is_nobodys_failure_to_connect() {
         assert!(gateway.log(3).iter().any(|line| line["attempts"] == 2), "{:?}", gateway.log(3));
         assert_eq!(told(&gateway, 0)["failed"], 3);
         assert_eq!(told(&gateway, 1)["failed"], 0, "what had a fifth of the time is not judged by it");
+    }
+}
+
+/// Broken by words that belong to the last attempt alone: what an earlier one sent was not nothing.
+#[test]
+fn nothing_was_sent_is_said_only_where_it_is_true() {
+    let closing = || always(Talk::close);
+    let route = "retry = { on = [\"unreachable\", \"broken\", \"503\"] }";
+    for (first, case) in [(closing(), "closes"), (busy(), "is busy")] {
+        let text = format!(
+            "\n[[cluster]]\nname = \"main\"\nbalance = \"round-robin\"\n{ALL_STAY}\n\
+             endpoints = [{{ address = \"{}\", weight = 1000 }}, {{ address = \"{}\" }}]\n",
+            first.address,
+            Endpoint::nowhere()
+        );
+        let gateway = Setup::new().text(&text).route("all", "/", "main", route).start();
+        let answer = gateway.client().get("/", "");
+        assert_eq!((answer.status, answer.code()), (502, "upstream_failed".into()), "{case}");
+        assert_eq!(answer.field("tollgate-delivery"), Some("maybe-sent"), "{case}");
+        let line = gateway.log(1).remove(0);
+        assert_eq!((&line["attempts"], &line["reason"]), (&2.into(), &"connect".into()), "{case}");
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) async fn carry<'s>(
             }
             Ending::Refused { refusal, sent } => {
                 outcome.delivery = outcome.delivery.max(delivery(sent));
+                let refusal = of_all_attempts(refusal, outcome.delivery);
                 outcome.termination = Termination::of_refusal(refusal.code, Reached::Forward);
                 outcome.refusal = Some(refusal);
                 drop(permit);
@@ -101,7 +102,7 @@ pub(super) async fn carry<'s>(
             source = from;
             continue;
         }
-        let mut refusal = refusal_for(&failure);
+        let mut refusal = of_all_attempts(refusal_for(&failure), outcome.delivery);
         if failure.cause == Cause::TimedOut && exchange.is_over(shard) {
             refusal.reason = "route.timeout";
         }
@@ -117,6 +118,16 @@ fn delivery(sent: Sent) -> Delivery {
     match sent {
         Sent::Nothing => Delivery::NotSent,
         Sent::Something => Delivery::MaybeSent,
+    }
+}
+
+/// `refusal` where it is true of all attempts together: some say that nothing was sent, which an earlier one may have.
+fn of_all_attempts(refusal: Refusal, delivery: Delivery) -> Refusal {
+    match refusal.code {
+        Code::UpstreamUnreachable | Code::Overloaded if delivery != Delivery::NotSent => {
+            Refusal::new(Code::UpstreamFailed, refusal.reason)
+        }
+        _ => refusal,
     }
 }
 

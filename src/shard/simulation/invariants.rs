@@ -280,7 +280,12 @@ fn one_record(world: &World, record: &Logged, asked: &Asked, seen: &BTreeMap<Str
     );
     match record.delivery {
         Delivery::NotSent => rule!(times == 0, "{id} is said not to be sent, and was seen"),
-        Delivery::MaybeSent => {}
+        Delivery::MaybeSent => {
+            let promises = [Code::UpstreamUnreachable, Code::NoEndpoint, Code::Overloaded, Code::Draining];
+            let promise = promises.into_iter().find(|&code| record.code == Some(code as u8));
+            let words = promise.map(|code| code.answer().word);
+            rule!(words.is_none(), "{id} may have been sent, and its answer {words:?} says that nothing was");
+        }
         Delivery::Answered => rule!(times > 0, "{id} is said to be answered, and was never seen"),
     }
     let waited_ms = if world.is_cutting() { u64::MAX } else { record.duration_us / 1_000 };
