@@ -135,6 +135,18 @@ fn no_more_are_ejected_than_may_be_and_never_the_last() {
     assert_eq!(alone.weights(), [100]);
 }
 
+/// Broken by words about a row that is over: "0 consecutive 500".
+#[test]
+fn who_answers_again_before_anybody_has_looked_is_told_so() {
+    let mut clinic = Clinic::new(&[1, 1], |_| {});
+    clinic.note(0, BAD, 5);
+    clinic.note(0, OK, 1);
+    clinic.note(0, BAD, 1);
+    clinic.pass(100);
+    let why = "ejected: too many failures in a row, before it answered again, 10 s left";
+    assert_eq!(clinic.told(0), ("ejected", why.to_owned()));
+}
+
 /// Broken by a count of those who are well among whom some may get nothing: the last who serves would be ejected.
 #[test]
 fn who_gets_nothing_is_no_substitute() {

@@ -202,6 +202,9 @@ fn eject(cluster: &Cluster, charts: &mut [&mut Chart], now_ms: u64, changes: &mu
     }
 }
 
+/// What is said of failures in a row when there are none any more.
+const FAILED_BEFORE: &str = "too many failures in a row, before it answered again";
+
 fn is_in_service(chart: &Chart) -> bool {
     !chart.order.drained && chart.report.share() != Some(0.0)
 }
@@ -210,7 +213,10 @@ fn is_in_service(chart: &Chart) -> bool {
 fn accusation(cluster: &Cluster, standing: &Standing, place: usize, rates: &[Rate]) -> Option<Charge> {
     let streak = standing.streak();
     if standing.terms().is_suspect || cluster.trip.is_due(streak.failures, streak.unreachable) {
-        return Some(Charge { why: in_a_row(streak).to_string(), is_compared: false });
+        // A shard suspected it, and it has answered since.
+        let is_over = !cluster.trip.is_due(streak.failures, streak.unreachable);
+        let why = if is_over { FAILED_BEFORE.to_owned() } else { in_a_row(streak).to_string() };
+        return Some(Charge { why, is_compared: false });
     }
     let margin_percent = cluster.care.ejection.margin_percent;
     let (own, mut others) = (rates[place], Rate::default());
