@@ -2,8 +2,6 @@
 
 use std::{cell::Cell, net::IpAddr, ops::Range};
 
-use arrayvec::ArrayVec;
-
 use crate::{
     base::{
         clock::{Moment, monotonic_us},
@@ -17,7 +15,7 @@ use crate::{
     },
     stage::{
         Facts, StepTimes,
-        balance::Endpoint,
+        balance::{Endpoint, Tried},
         retry::{ATTEMPTS_MAX, Repetition},
         settle::{Outcome, settle},
         snapshot::Snapshot,
@@ -26,9 +24,6 @@ use crate::{
 };
 
 use super::{Shard, audit::Intent, connection::Downstream, listed::Noted, patience::Patience};
-
-/// The most endpoints an exchange can have tried.
-const TRIED_MAX: usize = ATTEMPTS_MAX as usize;
 
 /// An exchange in progress. Borrows the snapshot it was decided by.
 pub(super) struct Exchange<'s> {
@@ -77,7 +72,7 @@ pub(super) struct Exchange<'s> {
     /// Attempts begun, and the endpoint of the last one.
     pub(super) attempted: Cell<(u8, Option<&'s Endpoint>)>,
     /// The places of the endpoints of all attempts, in order.
-    tried: Cell<[u16; TRIED_MAX]>,
+    tried: Cell<[u16; ATTEMPTS_MAX as usize]>,
     /// What the audit log was told is intended, on a route that is audited.
     pub(super) intent: Option<Intent>,
 }
@@ -235,7 +230,7 @@ impl<'s> Exchange<'s> {
     }
 
     /// The places of the endpoints that were tried.
-    pub(super) fn tried(&self) -> ArrayVec<u16, TRIED_MAX> {
+    pub(super) fn tried(&self) -> Tried {
         let (attempts, _) = self.attempted.get();
         self.tried.get().into_iter().take(usize::from(attempts)).collect()
     }

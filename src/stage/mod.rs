@@ -174,7 +174,7 @@ fn endpoint<'s>(
     desk: &mut Desk,
     facts: &mut Facts<'s>,
 ) -> Result<Permit<'s>, Refusal> {
-    let wish = Wish { affinity, skip: &[], warm: Some(&desk.warm) };
+    let wish = Wish { affinity, skip: None, warm: Some(&desk.warm) };
     balance::pick(cluster, wish, &mut desk.rng).map_err(|none| {
         facts.step = Step::Balance;
         facts.full = (none == NoPermit::AllFull).then_some(cluster.index);

@@ -6,7 +6,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use crate::stage::{
-    balance::{self, Cluster, Permit, Wish},
+    balance::{self, Cluster, Permit, Tried, Wish},
     retry::{self, Failure, Occasion, Policy},
 };
 
@@ -90,14 +90,14 @@ impl<'a, 's> Again<'a, 's> {
     /// An endpoint that was not tried yet, or else another one than the last. Its kept connections are as good as ever.
     fn elsewhere(&self, occasion: Occasion) -> Option<Permit<'s>> {
         let (_, last) = self.exchange.attempted.get();
-        let last = last.map(|endpoint| endpoint.index);
-        let permit = self.pick(&self.exchange.tried()).or_else(|| self.pick(last.as_slice()))?;
+        let last = last.map(|endpoint| endpoint.index).into_iter().collect();
+        let permit = self.pick(&self.exchange.tried()).or_else(|| self.pick(&last))?;
         self.is_affordable(occasion).then_some(permit)
     }
 
-    fn pick(&self, skip: &[u16]) -> Option<Permit<'s>> {
+    fn pick(&self, skip: &Tried) -> Option<Permit<'s>> {
         let desk = &mut *self.shard.desk.borrow_mut();
-        let wish = Wish { skip, affinity: self.affinity, warm: Some(&desk.warm) };
+        let wish = Wish { skip: Some(skip), affinity: self.affinity, warm: Some(&desk.warm) };
         balance::pick(self.cluster, wish, &mut desk.rng).ok()
     }
 

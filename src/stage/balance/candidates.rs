@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::shared::load::Seen;
 
-use super::{Endpoint, NoPermit, Warm};
+use super::{Endpoint, NoPermit, Tried, Warm};
 
 /// Endpoints up to which all of them are looked at. Beyond it two choices are nearly as good, and the cost of a choice
 /// does not grow with the cluster.
@@ -51,7 +51,7 @@ impl<'s> Candidate<'s> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidates<'s, 'w> {
     pub(super) endpoints: &'s [Endpoint],
-    pub(super) skip: &'w [u16],
+    pub(super) skip: Option<&'w Tried>,
     /// Who is preferred among equals.
     pub(super) warm: Option<&'w Warm>,
     pub(super) trust: Trust,
@@ -62,7 +62,7 @@ impl<'s> Candidates<'s, '_> {
     fn weighed(self, endpoint: &'s Endpoint) -> Option<(&'s Endpoint, u32, u32)> {
         let terms = endpoint.standing.terms();
         let shunned = terms.is_suspect && self.trust == Trust::Unsuspected;
-        let skipped = self.skip.contains(&endpoint.index);
+        let skipped = self.skip.is_some_and(|skip| skip.contains(&endpoint.index));
         (terms.weight > 0 && !shunned && !skipped).then_some((endpoint, terms.weight, terms.ceiling))
     }
 
@@ -154,7 +154,7 @@ fn look(endpoint: &Endpoint, weight: u32, ceiling: u32) -> Option<Candidate<'_>>
 
 /// Why there was no candidate.
 #[cold]
-pub(super) fn why_none(endpoints: &[Endpoint], skip: &[u16]) -> NoPermit {
+pub(super) fn why_none(endpoints: &[Endpoint], skip: Option<&Tried>) -> NoPermit {
     let all = Candidates { endpoints, skip, warm: None, trust: Trust::Anyone };
     if all.all_weighed().next().is_some() { NoPermit::AllFull } else { NoPermit::NoEndpoint }
 }

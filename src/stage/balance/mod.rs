@@ -25,6 +25,10 @@ pub use load_report::{AgentSaid, LoadReport, agent, utilization};
 pub use round_robin::{first_turn, round};
 pub use warm::Warm;
 
+use arrayvec::ArrayVec;
+
+use super::retry::ATTEMPTS_MAX;
+
 use candidates::{Candidate, Trust};
 
 /// How an endpoint is chosen.
@@ -63,11 +67,14 @@ impl Balance {
     }
 }
 
+/// Places of endpoints in their cluster that an exchange has tried.
+pub type Tried = ArrayVec<u16, { ATTEMPTS_MAX as usize }>;
+
 /// What is asked of a choice besides the policy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
-    /// Not those at these places of the cluster.
-    pub skip: &'a [u16],
+    /// None of these.
+    pub skip: Option<&'a Tried>,
     /// Whom the request is for; see [`affinity`]. Chosen otherwise when absent.
     pub affinity: Option<u64>,
     /// Who is preferred among equals.

@@ -53,7 +53,7 @@ pub fn first_turn(round: u64, weight: u32, place: usize, count: usize) -> u64 {
 /// Where the round of `endpoints` has got to: the earliest turn of those that take part. Who did not take part does not
 /// make up for it, and begins from here.
 pub fn round(endpoints: &[Endpoint]) -> Option<u64> {
-    let all = Candidates { endpoints, skip: &[], warm: None, trust: Trust::Anyone };
+    let all = Candidates { endpoints, skip: None, warm: None, trust: Trust::Anyone };
     let turns = all.iter().map(|candidate| candidate.endpoint.load.turn());
     turns.reduce(|one, other| if is_before(other, one) { other } else { one })
 }

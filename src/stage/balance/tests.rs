@@ -29,7 +29,7 @@ fn policies() -> [Balance; 5] {
 }
 
 fn anyone(cluster: &Cluster, rng: &mut fastrand::Rng) -> usize {
-    picked(cluster, Wish { affinity: Some(rng.u64(..)), skip: &[], warm: None }, rng)
+    picked(cluster, Wish { affinity: Some(rng.u64(..)), skip: None, warm: None }, rng)
 }
 
 /// Where an exchange goes that ends at once.
@@ -103,7 +103,7 @@ fn no_policy_oversteps_a_ceiling_whatever_the_shards_do() {
                 scope.spawn(move || {
                     let mut rng = fastrand::Rng::with_seed(seed);
                     for _ in 0..1_000 {
-                        let wish = Wish { affinity: Some(rng.u64(..)), skip: &[], warm: None };
+                        let wish = Wish { affinity: Some(rng.u64(..)), skip: None, warm: None };
                         let permits = [pick(cluster, wish, &mut rng), pick(cluster, wish, &mut rng)];
                         for permit in permits.iter().flatten() {
                             let place = &inside[usize::from(permit.endpoint().index)];
@@ -134,7 +134,7 @@ fn all_full_is_said_and_ends_with_the_first_that_leaves() {
             endpoint.standing.publish(WEIGHT_UNIT, 3);
         }
         let mut rng = fastrand::Rng::with_seed(5);
-        let wish = Wish { affinity: Some(9), skip: &[], warm: None };
+        let wish = Wish { affinity: Some(9), skip: None, warm: None };
         let mut permits: Vec<Permit<'_>> = (0..6).map(|_| pick(&cluster, wish, &mut rng).unwrap()).collect();
         assert_eq!(in_flight(&cluster), [3, 3]);
         assert_eq!(pick(&cluster, wish, &mut rng).unwrap_err(), NoPermit::AllFull);
@@ -173,13 +173,14 @@ fn those_who_cannot_be_chosen_are_not() {
         let [first, second, third] = &*cluster.endpoints else { unreachable!() };
         second.standing.publish(0, UNBOUNDED);
         third.standing.suspect();
+        let tried = Tried::from_iter([first.index]);
         for _ in 0..100 {
             assert_eq!(anyone(&cluster, &mut rng), 0);
-            let wish = Wish { skip: &[first.index], affinity: Some(rng.u64(..)), warm: None };
+            let wish = Wish { skip: Some(&tried), affinity: Some(rng.u64(..)), warm: None };
             assert_eq!(picked(&cluster, wish, &mut rng), 2, "who is suspect is better than nobody");
         }
         third.standing.publish(0, UNBOUNDED);
-        let wish = Wish { skip: &[first.index], affinity: Some(1), warm: None };
+        let wish = Wish { skip: Some(&tried), affinity: Some(1), warm: None };
         assert_eq!(pick(&cluster, wish, &mut rng).unwrap_err(), NoPermit::NoEndpoint);
     }
 }
@@ -283,7 +284,7 @@ fn with_a_hash_the_same_goes_to_the_same() {
     let cluster = cluster(Balance::Hash(HashBy::Consumer), &[1, 1, 1, 1]);
     let mut rng = fastrand::Rng::with_seed(9);
     let of = |affinity: u64, rng: &mut fastrand::Rng| {
-        picked(&cluster, Wish { affinity: Some(affinity), skip: &[], warm: None }, rng)
+        picked(&cluster, Wish { affinity: Some(affinity), skip: None, warm: None }, rng)
     };
     let before: Vec<usize> = (0..1_000).map(|key| of(key, &mut rng)).collect();
     assert_eq!(before, (0..1_000).map(|key| of(key, &mut rng)).collect::<Vec<_>>());
@@ -300,7 +301,7 @@ fn with_a_hash_the_same_goes_to_the_same() {
 fn one_busy_key_does_not_drown_its_endpoint() {
     let cluster = cluster(Balance::Hash(HashBy::Consumer), &[1, 1, 1, 1]);
     let mut rng = fastrand::Rng::with_seed(10);
-    let wish = Wish { affinity: Some(7), skip: &[], warm: None };
+    let wish = Wish { affinity: Some(7), skip: None, warm: None };
     let _permits: Vec<Permit<'_>> = (0..400).map(|_| pick(&cluster, wish, &mut rng).unwrap()).collect();
     let loads = in_flight(&cluster);
     assert!(loads.iter().all(|&load| load <= 126), "a quarter more than a hundred: {loads:?}");
@@ -348,7 +349,7 @@ proptest! {
             let mut held = std::collections::VecDeque::new();
             let (mut chosen, mut lately) = (vec![0; weights.len()], vec![0; weights.len()]);
             for turn in 0..5_000 {
-                let wish = Wish { affinity: Some(rng.u64(..)), skip: &[], warm: None };
+                let wish = Wish { affinity: Some(rng.u64(..)), skip: None, warm: None };
                 let permit = pick(&cluster, wish, &mut rng).unwrap();
                 for counts in [&mut chosen, &mut lately] {
                     counts[usize::from(permit.endpoint().index)] += 1;
