@@ -185,6 +185,17 @@ fn a_torn_line_is_damage_unless_the_next_process_found_it() {
     assert_eq!(report.problems[0].kind, "torn");
 }
 
+/// Broken by a log that was emptied and passes, and by an empty line that is taken for one that never ended.
+#[test]
+fn nothing_at_all_is_no_log_and_an_empty_line_no_torn_one() {
+    for (lines, kind) in [(vec![], "cut"), ([vec![b"\n".to_vec()], sample()[0].clone()].concat(), "altered")]
+    {
+        let report = look(&[lines], None, false);
+        assert!(!report.intact, "{}", report.text());
+        assert_eq!(report.problems[0].kind, kind);
+    }
+}
+
 #[test]
 fn an_intent_without_an_outcome_is_named_unless_a_gap_explains_it() {
     let mut made = Made::new(1, 1, &[]);
