@@ -79,7 +79,7 @@ fn ends_with(text: &[u8], scheme: &[u8]) -> bool {
 
 /// Whether `byte` can stand between the name of a scheme and what follows it.
 fn parts(byte: u8) -> bool {
-    b" +\t:=\"".contains(&byte)
+    b" +\t:=\"\\".contains(&byte)
 }
 
 /// How much of `behind` belongs to a token that began before it; nothing if that was none.
@@ -154,6 +154,7 @@ mod tests {
             ("ApiKey%20k", "ApiKey%20*"),
             ("Bearer%2520k", "Bearer%2520*"),
             ("Bearer \"k\"", "Bearer \"*\""),
+            (r#"{"a":"Bearer \"k\""}"#, r#"{"a":"Bearer \"**""}"#),
             ("bearer:k", "bearer:*"),
             ("/x/%42earer%09k", "/x/%42earer%09*"),
             ("the bearer", "the bearer"),
