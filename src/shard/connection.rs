@@ -106,7 +106,12 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
             next => next,
         };
         match next {
-            Next::Another if downstream.block.is_some() => {}
+            Next::Another if downstream.block.is_some() => {
+                if give_way(shard, &downstream.socket).await.is_err() {
+                    downstream.socket.reset_on_close();
+                    return;
+                }
+            }
             Next::Another => {
                 let until_ms = shard.recent_ms() + shard.in_force.current().timeouts.idle_ms;
                 match shard.lobby.park(downstream, until_ms) {
@@ -129,6 +134,22 @@ pub(super) async fn run(shard: &Rc<Shard>, mut downstream: Downstream) {
             }
         }
     }
+}
+
+/// After a request behind which the next one is there already: lets others have their turn when there were many such.
+///
+/// # Errors
+/// The client takes no answers, for `timeouts.body` by now, or the system's.
+async fn give_way(shard: &Shard, socket: &Socket) -> io::Result<()> {
+    let watch = socket.watch();
+    watch.note_pipelined();
+    if !watch.turn_is_over() {
+        return Ok(());
+    }
+    watch.set(Direction::Write, shard.recent_ms() + shard.in_force.current().timeouts.body_ms);
+    let waited = socket.others_first().await;
+    watch.clear(Direction::Write);
+    waited
 }
 
 /// Says that nothing more will be sent, then reads and forgets until the peer has closed.

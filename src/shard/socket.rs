@@ -119,6 +119,17 @@ impl Socket {
         poll_fn(|context| self.watch.wait(Direction::Write, context.waker())).await
     }
 
+    /// Waits until others had their turn, and the client takes answers.
+    ///
+    /// # Errors
+    /// `TimedOut` by the write deadline, or the system's.
+    pub(super) async fn others_first(&self) -> io::Result<()> {
+        // That there is room the set says at once; that there is more to read it may have nothing to say of.
+        self.watch.exhausted(Direction::Write);
+        self.entry.watches.set().repeat(&self.stream, self.entry.key)?;
+        self.writable().await
+    }
+
     /// Receives up to `bytes_max` bytes into the spare room of `block`: `None` if there are none now,
     /// `Some(0)` if there will be none any more.
     ///

@@ -39,7 +39,8 @@ const NEVER: u64 = u64::MAX;
 /// Waits that one sweep ends. What follows from each takes some ten microseconds, and ten thousand clients that came
 /// together are late together.
 const ENDED_MAX: usize = 256;
-/// Bytes read in a row after which others get their turn; each read counts as at least a sixteenth of it.
+/// Bytes read in a row after which others get their turn; each read counts as at least a sixteenth of it, and each
+/// request that another one follows in what was read as a 32nd.
 const TURN_BYTES: usize = 512 * 1024;
 
 /// One socket's readiness and deadlines.
@@ -51,7 +52,7 @@ pub(super) struct Watch {
     ready: [Cell<bool>; 2],
     /// Reads will find the end, or an error, for ever.
     ended: Cell<bool>,
-    /// Bytes read since the last news, or the least that so many reads count as.
+    /// Bytes read since the last news, or the least that so many reads and requests count as.
     turn_bytes: Cell<usize>,
     /// Milliseconds on the monotonic clock, by direction.
     until_ms: [Cell<u64>; 2],
@@ -103,6 +104,11 @@ impl Watch {
     /// A read found so many bytes.
     pub(super) fn note_read(&self, bytes: usize) {
         self.turn_bytes.set(self.turn_bytes.get() + bytes.max(TURN_BYTES / 16));
+    }
+
+    /// A request was served, and the next one was read with it.
+    pub(super) fn note_pipelined(&self) {
+        self.turn_bytes.set(self.turn_bytes.get() + TURN_BYTES / 32);
     }
 
     /// Sets a deadline; an earlier one of the same direction is forgotten.
@@ -388,5 +394,7 @@ mod tests {
         assert_eq!(reads(1), 16);
         watches.tell(key, News { readable: true, ..News::default() });
         assert_eq!(reads(TURN_BYTES / 2), 2);
+        watches.tell(key, News { writable: true, ..News::default() });
+        assert_eq!((0..).take_while(|_| !watch.turn_is_over()).map(|_| watch.note_pipelined()).count(), 32);
     }
 }

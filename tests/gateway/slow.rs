@@ -1,6 +1,13 @@
 //! Clients that take their time, on purpose or not: how long each may keep a message waiting, and what it holds.
 
-use crate::rig::{Client, Endpoint, Gate, Setup, until};
+use std::{
+    fs,
+    io::{self, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+};
+
+use crate::rig::{Client, Endpoint, Gate, Gateway, Setup, until};
 
 const POST: &str = "POST /pay HTTP/1.1\r\nHost: a\r\n";
 
@@ -90,7 +97,7 @@ fn an_answer_must_be_taken_at_the_minimum_rate() {
     // Now and then a piece, each within the time-out.
     let line = loop {
         let mut piece = [0; 100];
-        let _ = std::io::Read::read(&mut client.stream, &mut piece);
+        let _ = io::Read::read(&mut client.stream, &mut piece);
         if let Some(line) = gateway.lines_so_far("access.log").pop() {
             break line;
         }
@@ -134,7 +141,7 @@ fn a_pipeline_without_end_starves_nobody() {
     let gate = Gate::default();
     let flood = {
         let (address, gate) = (gateway.address, gate.clone());
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut client = Client::connect(address);
             let mut answered = 0;
             while !gate.is_open() {
@@ -153,6 +160,42 @@ fn a_pipeline_without_end_starves_nobody() {
     }
     gate.open();
     assert!(flood.join().unwrap() >= 50);
+}
+
+/// Broken by a client whose requests are all served once they are there: refusals wait for nobody.
+#[test]
+fn a_flood_of_refusals_gives_way_to_others() {
+    let endpoint = Endpoint::answering("ok");
+    let gateway = Setup::new()
+        .set("bounds", "keepalive_requests = 100000000")
+        .cluster("main", &[endpoint.address], "")
+        .route("honest", "/honest", "main", "")
+        .start();
+    let flood = TcpStream::connect(gateway.address).unwrap();
+    let (mut taking, mut sending) = (flood.try_clone().unwrap(), flood.try_clone().unwrap());
+    let taker = thread::spawn(move || io::copy(&mut taking, &mut io::sink()));
+    let sender = thread::spawn(move || {
+        let many = "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10_000);
+        while sending.write_all(many.as_bytes()).is_ok() {}
+    });
+    let mut honest = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(honest.get("/honest", "").status, 200);
+    }
+    flood.shutdown(Shutdown::Both).unwrap();
+    sender.join().unwrap();
+    let _ = taker.join().unwrap();
+    until("all honest lines", || honest_lines(&gateway).len() == 20);
+    let lines = honest_lines(&gateway);
+    let between = lines.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+    // A block of the client's holds more than 400.
+    assert!(between < 200, "at least {between} requests of the flood were served between two honest ones");
+}
+
+/// Where the honest lines stand in the log.
+fn honest_lines(gateway: &Gateway) -> Vec<usize> {
+    let log = fs::read_to_string(gateway.directory().join("access.log")).unwrap();
+    log.lines().enumerate().filter(|(_, line)| line.contains("/honest")).map(|(number, _)| number).collect()
 }
 
 /// Sends a byte at a time until the gateway has had enough.
