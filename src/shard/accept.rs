@@ -26,6 +26,7 @@ use crate::{
 use super::{
     Shard,
     connection::{self, Downstream},
+    exchange::LETTERS,
     runtime,
     servers::Servers,
     socket::Socket,
@@ -156,7 +157,7 @@ pub(super) fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, open
 /// Tells one connection too many that there is no room.
 async fn bid_farewell(shard: &Shard, socket: &Socket) {
     let Some(mut block) = shard.replies.rent() else { return };
-    let request_id = format!("{:032x}", shard.desk.borrow_mut().rng.u128(..));
+    let request_id = format!("{:032x}", shard.desk.borrow_mut().rng.u128(..) | LETTERS);
     let date = *shard.date.borrow();
     let envelope = Envelope {
         lines: b"",
