@@ -15,6 +15,7 @@ use std::{
 use socket2::SockRef;
 
 use crate::{
+    base::hex::hex_digits,
     http::encode::Persistence,
     shared::record::Delivery,
     stage::{
@@ -26,7 +27,7 @@ use crate::{
 use super::{
     Shard,
     connection::{self, Downstream},
-    exchange::LETTERS,
+    exchange::made_id,
     runtime,
     servers::Servers,
     socket::Socket,
@@ -157,11 +158,11 @@ pub(super) fn admit(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, open
 /// Tells one connection too many that there is no room.
 async fn bid_farewell(shard: &Shard, socket: &Socket) {
     let Some(mut block) = shard.replies.rent() else { return };
-    let request_id = format!("{:032x}", shard.desk.borrow_mut().rng.u128(..) | LETTERS);
+    let request_id = hex_digits(made_id(&mut shard.desk.borrow_mut().rng));
     let date = *shard.date.borrow();
     let envelope = Envelope {
         lines: b"",
-        request_id: request_id.as_bytes(),
+        request_id: &request_id,
         date: &date,
         persistence: Persistence::Close,
         delivery: Delivery::NotSent,

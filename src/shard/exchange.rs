@@ -113,12 +113,17 @@ impl RequestId {
 
 /// Two letters within every id that is made, so that no 13 decimal digits stand in a row: now and then the log would
 /// take them for a card number and mask the id.
-pub(super) const LETTERS: u128 = (0xa << 84) | (0xa << 40);
+const LETTERS: u128 = (0xa << 84) | (0xa << 40);
+
+/// A new id.
+pub(super) fn made_id(rng: &mut fastrand::Rng) -> u128 {
+    rng.u128(1..) | LETTERS
+}
 
 impl<'s> Exchange<'s> {
     /// An exchange of whose request nothing is known yet.
     pub(super) fn new(shard: &Shard, snapshot: &'s Snapshot, peer: IpAddr, started: Moment) -> Self {
-        let trace_id = shard.desk.borrow_mut().rng.u128(1..) | LETTERS;
+        let trace_id = made_id(&mut shard.desk.borrow_mut().rng);
         Self {
             snapshot,
             started,
