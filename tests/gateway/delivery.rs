@@ -19,14 +19,6 @@ fn well_once(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Endpoint {
     })
 }
 
-/// An endpoint that reads each request and does `then`.
-fn always(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Endpoint {
-    Endpoint::scripted(move |talk, seen| {
-        talk.read_body(seen);
-        then(talk);
-    })
-}
-
 fn fate(answer: &Answer) -> (u16, String, Option<&str>) {
     (answer.status, answer.code(), answer.field("tollgate-delivery"))
 }
@@ -79,7 +71,7 @@ fn what_is_harmless_is_sent_once_more_when_a_used_connection_died() {
 
 #[test]
 fn a_fresh_connection_that_dies_is_no_reason_to_send_again() {
-    let endpoint = always(Talk::close);
+    let endpoint = Endpoint::always(Talk::close);
     let gateway = Setup::proxy(endpoint.address).start();
     let answer = gateway.client().get("/", "");
     assert_eq!(fate(&answer), (502, "upstream_failed".into(), Some("maybe-sent")));
@@ -104,7 +96,7 @@ fn what_has_a_body_on_its_way_is_not_sent_again() {
 fn a_connection_the_endpoint_closed_is_not_used_again() {
     for driver in ["auto", "epoll"] {
         // Closes its side right after it has answered.
-        let endpoint = always(|talk| {
+        let endpoint = Endpoint::always(|talk| {
             talk.send(OK);
             talk.close();
         });
@@ -168,7 +160,7 @@ fn an_endpoint_that_does_not_take_connections_is_given_up() {
 
 #[test]
 fn an_endpoint_that_says_nothing_is_given_up() {
-    let endpoint = always(Talk::wait_for_end);
+    let endpoint = Endpoint::always(Talk::wait_for_end);
     let gateway = quick(&endpoint);
     let mut client = gateway.client();
     for method in ["GET", "POST"] {
@@ -227,7 +219,7 @@ fn what_is_no_answer_is_not_passed_on() {
         long,
         many,
     ] {
-        let endpoint = always(move |talk| {
+        let endpoint = Endpoint::always(move |talk| {
             talk.send(said);
             talk.wait_for_end();
         });
@@ -238,7 +230,7 @@ fn what_is_no_answer_is_not_passed_on() {
         assert_eq!(endpoint.connections(), 1);
     }
     // Interim answers without end are given up like silence or garbage, and do not fill anything.
-    let endpoint = always(move |talk| while talk.send(interim) {});
+    let endpoint = Endpoint::always(move |talk| while talk.send(interim) {});
     let gateway = quick(&endpoint);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -261,7 +253,7 @@ fn an_answer_that_breaks_off_does_not_look_whole() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\nX: y",
     ] {
         for version in ["1.1", "1.0"] {
-            let endpoint = always(move |talk| {
+            let endpoint = Endpoint::always(move |talk| {
                 talk.send(said);
                 talk.close();
             });
@@ -288,7 +280,7 @@ fn an_answer_that_breaks_off_does_not_look_whole() {
 
 #[test]
 fn an_answer_that_stalls_is_cut() {
-    let endpoint = always(|talk| {
+    let endpoint = Endpoint::always(|talk| {
         talk.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
         talk.wait_for_end();
     });
@@ -300,7 +292,7 @@ fn an_answer_that_stalls_is_cut() {
 #[test]
 fn an_endpoints_own_failure_is_passed_on_as_it_is() {
     for status in [500, 502, 503, 504, 429, 401] {
-        let endpoint = always(move |talk| {
+        let endpoint = Endpoint::always(move |talk| {
             talk.send(format!("HTTP/1.1 {status} Oops\r\nContent-Length: 4\r\nRetry-After: 9\r\n\r\noops"));
         });
         let gateway = Setup::proxy(endpoint.address).start();
@@ -319,7 +311,7 @@ fn an_endpoints_own_failure_is_passed_on_as_it_is() {
 
 #[test]
 fn bytes_behind_an_answer_are_nobodys_answer() {
-    let endpoint = always(|talk| {
+    let endpoint = Endpoint::always(|talk| {
         talk.send(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"));
     });
     let gateway = Setup::proxy(endpoint.address).start();

@@ -2,24 +2,7 @@
 
 use serde_json::Value;
 
-use crate::rig::{Deaf, Endpoint, Gate, Gateway, Setup, Talk, until};
-
-/// Keeps endpoints that fail among those that are asked.
-const ALL_STAY: &str = "ejection = { failures = 0, margin = \"0%\" }";
-
-/// An endpoint that reads each request and does `then`.
-fn always(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Endpoint {
-    Endpoint::scripted(move |talk, seen| {
-        talk.read_body(seen);
-        then(talk);
-    })
-}
-
-fn busy() -> Endpoint {
-    always(|talk| {
-        talk.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
-    })
-}
+use crate::rig::{ALL_STAY, Deaf, Endpoint, Gate, Gateway, Setup, Talk, until};
 
 /// What `/clusters` says of the endpoint at `place` of the first cluster.
 fn told(gateway: &Gateway, place: usize) -> Value {
@@ -33,7 +16,7 @@ fn nobody_is_asked_again_while_there_are_others() {
     for policy in
         ["least-connections", "latency", "round-robin", "random", "hash\"\nhash_by = \"header:X-Key"]
     {
-        let (one, other, well) = (busy(), busy(), Endpoint::answering("ok"));
+        let (one, other, well) = (Endpoint::busy(), Endpoint::busy(), Endpoint::answering("ok"));
         let lines = format!("balance = \"{policy}\"\n{ALL_STAY}\nretry_floor = 1000");
         let gateway = Setup::new()
             .cluster("main", &[one.address, other.address, well.address], &lines)
@@ -51,7 +34,7 @@ fn nobody_is_asked_again_while_there_are_others() {
 #[test]
 fn who_was_asked_besides_and_failed_is_not_asked_again() {
     let gate = Gate::default();
-    let (silent, sick, well) = (Endpoint::holding(&gate), busy(), Endpoint::answering("ok"));
+    let (silent, sick, well) = (Endpoint::holding(&gate), Endpoint::busy(), Endpoint::answering("ok"));
     let lines = format!("balance = \"random\"\n{ALL_STAY}\nretry_floor = 1000");
     let route = "hedge = { after = \"5ms\" }\nretry = { attempts = 3, on = [\"503\"] }";
     let gateway = Setup::new()
@@ -119,7 +102,7 @@ fn time_that_is_up_is_nobodys_failure_to_connect() {
     // It had all the time there was.
     until("the failure to be noted", || told(&gateway, 0)["failed"] == 1);
 
-    let [silent, other] = [0, 1].map(|_| always(Talk::wait_for_end));
+    let [silent, other] = [0, 1].map(|_| Endpoint::always(Talk::wait_for_end));
     for second in [deaf.address, other.address] {
         let text = format!(
             "\n[[cluster]]\nname = \"main\"\nbalance = \"round-robin\"\nresponse_timeout = \"400ms\"\n\
@@ -142,9 +125,9 @@ fn time_that_is_up_is_nobodys_failure_to_connect() {
 /// Broken by words that belong to the last attempt alone: what an earlier one sent was not nothing.
 #[test]
 fn nothing_was_sent_is_said_only_where_it_is_true() {
-    let closing = || always(Talk::close);
+    let closing = || Endpoint::always(Talk::close);
     let route = "retry = { on = [\"unreachable\", \"broken\", \"503\"] }";
-    for (first, case) in [(closing(), "closes"), (busy(), "is busy")] {
+    for (first, case) in [(closing(), "closes"), (Endpoint::busy(), "is busy")] {
         let text = format!(
             "\n[[cluster]]\nname = \"main\"\nbalance = \"round-robin\"\n{ALL_STAY}\n\
              endpoints = [{{ address = \"{}\", weight = 1000 }}, {{ address = \"{}\" }}]\n",
@@ -193,7 +176,7 @@ fn no_connection_to_an_endpoint_stays_that_has_left() {
     for (shards, is_under_way) in [(1, true), (1, false), (2, true), (2, false)] {
         let (gate, ended) = (Gate::default(), Gate::default());
         let (pass, end) = (gate.clone(), ended.clone());
-        let leaver = always(move |talk| {
+        let leaver = Endpoint::always(move |talk| {
             pass.pass();
             talk.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             talk.wait_for_end();

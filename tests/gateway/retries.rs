@@ -1,24 +1,6 @@
 //! Further attempts: where a route asks for them, as many as its cluster's budget has, within its time.
 
-use crate::rig::{Endpoint, Gateway, Setup, Talk};
-
-/// Keeps endpoints that fail among those that are asked.
-const ALL_STAY: &str = "ejection = { failures = 0, margin = \"0%\" }";
-const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
-
-/// An endpoint that reads each request and does `then`.
-fn always(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Endpoint {
-    Endpoint::scripted(move |talk, seen| {
-        talk.read_body(seen);
-        then(talk);
-    })
-}
-
-fn busy() -> Endpoint {
-    always(|talk| {
-        talk.send(BUSY);
-    })
-}
+use crate::rig::{ALL_STAY, Endpoint, Gateway, Setup, Talk};
 
 /// Both endpoints in one cluster, one route with these lines.
 fn pair(one: &Endpoint, other: &Endpoint, cluster: &str, route: &str) -> Gateway {
@@ -37,7 +19,7 @@ fn retries(gateway: &Gateway) -> (f64, f64) {
 /// because of one.
 #[test]
 fn an_answer_is_asked_for_again_elsewhere_where_the_route_says_so() {
-    let (sick, well) = (busy(), Endpoint::answering("ok"));
+    let (sick, well) = (Endpoint::busy(), Endpoint::answering("ok"));
     let gateway = pair(&sick, &well, ALL_STAY, "retry = { on = [\"503\"] }");
     let mut client = gateway.client();
     for _ in 0..20 {
@@ -58,7 +40,7 @@ fn an_answer_is_asked_for_again_elsewhere_where_the_route_says_so() {
 
 #[test]
 fn an_answer_stands_when_there_is_nobody_else() {
-    let endpoint = busy();
+    let endpoint = Endpoint::busy();
     let gateway = Setup::new()
         .cluster("main", &[endpoint.address], "")
         .route("all", "/", "main", "retry = { attempts = 5, on = [\"502\", \"503\", \"504\"] }")
@@ -77,7 +59,7 @@ fn a_key_makes_a_payment_repeatable_only_where_the_route_says_so() {
         (true, "Idempotency-Key: 7\r\nIdempotency-Key: 8\r\n", false),
         (false, "Idempotency-Key: 7\r\n", false),
     ] {
-        let (broken, well) = (always(Talk::close), Endpoint::answering("ok"));
+        let (broken, well) = (Endpoint::always(Talk::close), Endpoint::answering("ok"));
         let lines = format!("retry = {{ on = [\"broken\"], idempotency_key = {heeds} }}");
         let gateway = pair(&broken, &well, "", &lines);
         let mut client = gateway.client();
@@ -97,7 +79,7 @@ fn a_key_makes_a_payment_repeatable_only_where_the_route_says_so() {
 
 #[test]
 fn three_attempts_find_the_one_that_is_well() {
-    let (late, well) = (always(Talk::wait_for_end), Endpoint::answering("ok"));
+    let (late, well) = (Endpoint::always(Talk::wait_for_end), Endpoint::answering("ok"));
     let gateway =
         pair(&late, &well, "response_timeout = \"100ms\"", "retry = { attempts = 3, on = [\"timeout\"] }");
     let mut client = gateway.client();
@@ -109,7 +91,7 @@ fn three_attempts_find_the_one_that_is_well() {
 /// Broken by attempts that are made whatever they cost, and by an account that counts them as requests.
 #[test]
 fn no_more_is_repeated_than_the_budget_has() {
-    let (one, other) = (busy(), busy());
+    let (one, other) = (Endpoint::busy(), Endpoint::busy());
     let gateway = pair(
         &one,
         &other,
@@ -147,12 +129,12 @@ fn what_reached_nobody_is_free() {
 /// Broken by an exchange that each wait grants anew.
 #[test]
 fn an_exchange_has_an_end() {
-    let silent = always(Talk::wait_for_end);
-    let half = always(|talk| {
+    let silent = Endpoint::always(Talk::wait_for_end);
+    let half = Endpoint::always(|talk| {
         talk.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
         talk.wait_for_end();
     });
-    let endless = always(|talk| {
+    let endless = Endpoint::always(|talk| {
         talk.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         while talk.send(format!("1000\r\n{}\r\n", "x".repeat(0x1000))) {}
     });

@@ -17,6 +17,11 @@ use super::{
     wait::{Gate, PATIENCE, until},
 };
 
+/// Keeps endpoints that fail among those that are asked: lines of their cluster.
+pub(crate) const ALL_STAY: &str = "ejection = { failures = 0, margin = \"0%\" }";
+/// What [`Endpoint::busy`] answers.
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
+
 /// A listening endpoint. Each connection is served by a thread that runs the script for every request head
 /// that arrives on it. Dropping it stops accepting; connections end with their script.
 pub(crate) struct Endpoint {
@@ -96,6 +101,21 @@ impl Endpoint {
         Self::scripted(move |talk, seen| {
             talk.read_body(seen);
             talk.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        })
+    }
+
+    /// Reads every request and does `then`.
+    pub(crate) fn always(then: impl Fn(&mut Talk) + Send + Sync + 'static) -> Self {
+        Self::scripted(move |talk, seen| {
+            talk.read_body(seen);
+            then(talk);
+        })
+    }
+
+    /// Answers every request with 503.
+    pub(crate) fn busy() -> Self {
+        Self::always(|talk| {
+            talk.send(BUSY);
         })
     }
 

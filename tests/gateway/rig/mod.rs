@@ -9,7 +9,7 @@ mod token;
 mod wait;
 
 pub(crate) use client::{Answer, Client};
-pub(crate) use endpoint::{Deaf, Endpoint, Seen, Talk};
+pub(crate) use endpoint::{ALL_STAY, Deaf, Endpoint, Seen, Talk};
 pub(crate) use exposition::Exposition;
 pub(crate) use gateway::{Directory, Gateway, Setup, tollgate, tollgate_with};
 pub(crate) use name_server::{NameServer, Says};
