@@ -5,6 +5,8 @@
 
 use std::{rc::Rc, time::Duration};
 
+use monoio::net::UnixStream;
+
 use crate::shared::lifecycle::Phase;
 
 use super::{
@@ -24,15 +26,15 @@ const CATCHING_UP: Duration = Duration::from_millis(1);
 /// Pooled connections are looked at every so many ticks.
 const POOL_TICKS: u32 = 10;
 
-/// Accepts on `listeners` and keeps house until everything is drained.
-pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) {
+/// Accepts on `listeners` and keeps house until everything is drained. `set` is the shard's readiness set.
+pub(super) async fn run(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>, set: UnixStream) {
     let loops: Vec<_> = listeners
         .iter()
         .map(|listener| monoio::spawn(accept::run(Rc::clone(shard), Rc::clone(listener))))
         .collect();
     let news = Rc::clone(shard);
     monoio::spawn(async move {
-        let ended = readiness::run(news).await;
+        let ended = readiness::run(news, set).await;
         // Without news nothing on this shard can go on: the supervisor shall start a new process.
         panic!("the shard's readiness set failed: {ended:?}");
     });

@@ -208,11 +208,11 @@ fn run(plan: ShardPlan, started: &mpsc::SyncSender<io::Result<Rung>>) {
         shard.meters().thread.set(u64::from(thread.unsigned_abs()));
         let listeners: io::Result<Vec<_>> =
             listeners.into_iter().map(|bound| Listener::adopt(&shard, bound)).collect();
-        match listeners {
-            Ok(listeners) => {
+        match listeners.and_then(|listeners| Ok((listeners, readiness::pollable(&shard)?))) {
+            Ok((listeners, set)) => {
                 shard.lifecycle.shard_listens();
                 let _ = started.send(Ok(rung));
-                housekeeping::run(&shard, listeners).await;
+                housekeeping::run(&shard, listeners, set).await;
                 shard.lifecycle.shard_finished();
             }
             Err(error) => {

@@ -73,17 +73,24 @@ impl ReadinessSet {
 const EDGES: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// Passes news on to the sockets, for ever.
+/// The set as the runtime can wait for it. Made before anybody is accepted: who waits to be accepted may take the last
+/// descriptors.
+///
+/// # Errors
+/// The system's.
+pub(super) fn pollable(shard: &Shard) -> io::Result<UnixStream> {
+    // The runtime waits for descriptors of streams; any descriptor that can be polled will do.
+    UnixStream::from_std(unix::net::UnixStream::from(shard.watches.set().0.try_clone()?))
+}
+
+/// Passes news on to the sockets, for ever. `set` is the [`pollable`] one.
 ///
 /// # Errors
 /// The set cannot be watched; the shard cannot work without.
-pub(super) async fn run(shard: Rc<Shard>) -> io::Result<()> {
-    let set = shard.watches.set();
-    // The runtime waits for descriptors of streams; any descriptor that can be polled will do.
-    let descriptor = UnixStream::from_std(unix::net::UnixStream::from(set.0.try_clone()?))?;
+pub(super) async fn run(shard: Rc<Shard>, set: UnixStream) -> io::Result<()> {
     let mut news: Vec<Event> = Vec::with_capacity(NEWS_MAX);
     loop {
-        descriptor.readable(false).await?;
+        set.readable(false).await?;
         pass_on(&shard, &mut news)?;
     }
 }

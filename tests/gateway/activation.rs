@@ -10,7 +10,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::{
     config::{code, said},
-    rig::{Endpoint, Setup},
+    rig::{Client, Endpoint, Setup, until},
 };
 
 /// Gives children `sockets` as descriptors from `first` on. Each test has numbers of its own, because all children of
@@ -43,7 +43,7 @@ fn sockets_of_systemd_are_taken_by_their_addresses_for_all_shards() {
     let endpoint = Endpoint::answering("ok");
     let ((web, address), (admin, admin_address)) = (listener(), listener());
     let passed = pass(600, &[admin.as_fd(), web.as_fd()]);
-    let mut early = crate::rig::Client::connect(address);
+    let mut early = Client::connect(address);
     early.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n");
     let gateway = configured(&endpoint, address, admin_address)
         .shards(2)
@@ -58,7 +58,7 @@ fn sockets_of_systemd_are_taken_by_their_addresses_for_all_shards() {
     // One queue, two shards: whoever is quicker; over many connections both are.
     let mut shards = std::collections::HashSet::new();
     let mut count = 1;
-    crate::rig::until("both shards to have accepted", || {
+    until("both shards to have accepted", || {
         for _ in 0..10 {
             assert_eq!(gateway.client().get("/", "").status, 200);
             count += 1;
@@ -66,6 +66,29 @@ fn sockets_of_systemd_are_taken_by_their_addresses_for_all_shards() {
         shards.extend(gateway.log(count).iter().map(|line| line["shard"].to_string()));
         shards.len() == 2
     });
+    gateway.stop();
+}
+
+/// Broken by a shard that accepts first and then wants a descriptor for itself.
+#[test]
+fn who_waits_at_the_start_takes_no_descriptor_that_a_shard_needs() {
+    let endpoint = Endpoint::answering("ok");
+    let (web, address) = listener();
+    let passed = pass(660, &[web.as_fd()]);
+    let crowd: Vec<Client> = (0..120).map(|_| Client::connect(address)).collect();
+    let mut gateway = configured(&endpoint, address, SocketAddr::from(([127, 0, 0, 1], 0)))
+        .shell(
+            "ulimit -n 80; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDS_FIRST_FD=660 LISTEN_FDNAMES=web.socket; \
+             exec \"$TOLLGATE\" run --config tollgate.toml",
+        )
+        .start();
+    drop((passed, web));
+    until("it to be without descriptors", || {
+        assert_eq!(gateway.has_ended(), None, "{}", gateway.said().join("\n"));
+        gateway.said().iter().any(|line| line.contains("no descriptors are left"))
+    });
+    drop(crowd);
+    until("others to be served", || gateway.client().get("/", "").status == 200);
     gateway.stop();
 }
 
